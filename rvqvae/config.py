@@ -1,0 +1,114 @@
+"""Every default, its meaning and its range, in frozen dataclasses (standard library only).
+
+A YAML file under ``configs/`` holds differences from these. Each class checks its own values when
+it is made, so that a wrong one is refused before anything is read or written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rvqvae.errors import InputError
+
+
+def _require(ok: bool, name: str, value: object, limit: str) -> None:
+    if not ok:
+        raise InputError(f"{name}={value!r} is out of range: it must be {limit}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Network and codebooks of the Robust VQ-VAE."""
+
+    channels: int = 64
+    """Width of the convolutions (or of the MLP's hidden layers, times 4)."""
+    residual_blocks: int = 2
+    """Residual blocks in the encoder and in the decoder."""
+    downsampling: int = 2
+    """Halvings of height and width between image and code grid."""
+    code_dim: int = 32
+    """Dimension of a codeword."""
+    inlier_codes: int = 256
+    """Size of the inlier codebook."""
+    outlier_codes: int = 128
+    """Size of the outlier codebook."""
+    commitment: float = 0.25
+    """Weight of the commitment loss (van den Oord et al. 2017, eq. 3)."""
+    update: Literal["ema", "gradient"] = "ema"
+    """How codewords follow their encodings: exponential moving averages, or the codebook loss."""
+    decay: float = 0.97
+    """Decay of the moving averages (``update="ema"``)."""
+    distance: Literal["euclidean", "inverse_std"] = "inverse_std"
+    """Weights of the quantisation distance along the codebook's principal directions."""
+
+    def __post_init__(self) -> None:
+        _require(self.channels >= 4, "channels", self.channels, ">= 4")
+        _require(self.residual_blocks >= 0, "residual_blocks", self.residual_blocks, ">= 0")
+        _require(1 <= self.downsampling <= 5, "downsampling", self.downsampling, "from 1 to 5")
+        _require(self.code_dim >= 1, "code_dim", self.code_dim, ">= 1")
+        _require(self.inlier_codes >= 2, "inlier_codes", self.inlier_codes, ">= 2")
+        _require(self.outlier_codes >= 2, "outlier_codes", self.outlier_codes, ">= 2")
+        _require(self.commitment >= 0, "commitment", self.commitment, ">= 0")
+        _require(0 < self.decay < 1, "decay", self.decay, "between 0 and 1")
+        _require(self.update in ("ema", "gradient"), "update", self.update, "'ema' or 'gradient'")
+        _require(
+            self.distance in ("euclidean", "inverse_std"), "distance", self.distance,
+            "'euclidean' or 'inverse_std'",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Joint training and the epochwise update of the inlier and outlier sets."""
+
+    epochs: int = 20
+    """Passes over the training set."""
+    warmup_epochs: int = 2
+    """Epochs before the first reassignment."""
+    batch_size: int = 128
+    """Images per optimiser step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW (one-cycle cosine)."""
+    membership: Literal["robust", "literal", "all"] = "robust"
+    """Who decides the sets: our rule, the abstract's (reconstruction error), or nobody (plain VQ-VAE)."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
+        _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, ">= 0")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, ">= 1")
+        _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "in (0, 1]")
+        _require(
+            self.membership in ("robust", "literal", "all"), "membership", self.membership,
+            "'robust', 'literal' or 'all'",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Gated PixelCNN over the grid of inlier codes."""
+
+    channels: int = 64
+    """Width of the gated convolutions."""
+    layers: int = 6
+    """Gated layers after the first."""
+    kernel_size: int = 5
+    """Height and width of the receptive field of one layer (odd)."""
+    dropout: float = 0.1
+    """Dropout before the output convolution."""
+    epochs: int = 20
+    """Passes over the kept inliers."""
+    batch_size: int = 128
+    """Grids per optimiser step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate of AdamW (one-cycle cosine)."""
+
+    def __post_init__(self) -> None:
+        _require(self.channels >= 4, "channels", self.channels, ">= 4")
+        _require(self.layers >= 1, "layers", self.layers, ">= 1")
+        _require(self.kernel_size >= 3 and self.kernel_size % 2 == 1, "kernel_size", self.kernel_size,
+                 "odd and >= 3")  # fmt: skip
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, ">= 1")
+        _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "in (0, 1]")
