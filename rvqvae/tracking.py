@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -223,7 +223,8 @@ class _Store:
         if self._untried:
             self._untried = False
             try:
-                self._client = self._connect()
+                with _quiet():
+                    self._client = self._connect()
             except Exception as error:
                 self._say_off(error)
 
@@ -234,7 +235,8 @@ class _Store:
             return None
         # Whatever goes wrong inside MLflow must not cost anybody a training run.
         try:
-            return action(client)
+            with _quiet():
+                return action(client)
         except Exception as error:
             with self._lock:
                 first, self._client = self._client is not None, None
@@ -245,9 +247,7 @@ class _Store:
     def _connect(self) -> MlflowClient:
         for name, value in _MLFLOW_DEFAULTS.items():
             os.environ.setdefault(name, value)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside mlflow and what it imports
-            import mlflow
+        import mlflow
 
         if mlflow.is_tracking_uri_set():
             uri = mlflow.get_tracking_uri()
@@ -292,6 +292,14 @@ class _Store:
             TrackingWarning,
             stacklevel=2,
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the deprecations inside MLflow and what it imports: the user cannot act on them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
