@@ -21,11 +21,11 @@ from tests.reference_pixelcnn import slow_sample
 TINY = PriorConfig(channels=8, layers=1, kernel_size=3, epochs=4, batch_size=32, learning_rate=1e-2)
 
 
-def random_model(n_codes: int = 7, n_classes: int = 0, seed: int = 0, **changes: int) -> GatedPixelCNN:
+def random_model(n_codes: int = 7, n_classes: int = 0, seed: int = 0, **changes: float) -> GatedPixelCNN:
     """A prior with weights large enough that every input matters."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = GatedPixelCNN(n_codes, replace(TINY, **changes), n_classes)
+        model = GatedPixelCNN(n_codes, replace(TINY, **changes), n_classes)  # type: ignore[arg-type]
         for p in model.parameters():
             torch.nn.init.normal_(p, std=0.3)
     return model.eval()
@@ -249,6 +249,11 @@ def test_every_setting_changes_the_result(change: dict[str, float]) -> None:
     assert not fit_prior(codes, 4, replace(TINY, **change), seed=0).log_prob(codes).equal(plain)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("epochs", range(1, 8))
+def test_any_number_of_steps_trains(epochs: int) -> None:
+    fit_prior(random_codes(2, 2, 2, 4), 4, replace(TINY, epochs=epochs), seed=0)
+
+
 def test_weights_select_what_is_learned() -> None:
     codes = torch.cat([torch.zeros(60, 3, 3), torch.ones(60, 3, 3)]).long()
     only_zeros = fit_prior(codes, 2, TINY, seed=0, weights=np.repeat([1.0, 0.0], 60))
@@ -287,6 +292,7 @@ def test_the_state_dict_carries_the_grid() -> None:
     [
         ({"n": 0}, "n=0"),
         ({"n": -3}, "n=-3"),
+        ({"seed": -1}, "seed=-1"),
         ({"grid_shape": (0, 3)}, "grid 0x3"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": math.nan}, "temperature=nan"),

@@ -3,7 +3,8 @@
 Architecture: van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders"
 (arXiv:1606.05328), figure 2 and equations 2 and 4. Ours: instead of masking kernels, the input is
 shifted once, down for the vertical stack and right for the horizontal one, so that every later
-kernel may look at its own position; and the skip connections of all layers are summed.
+kernel may look at its own position; the vertical stack is residual too; and the skip connections of
+all layers are summed.
 """
 
 from __future__ import annotations
@@ -156,6 +157,8 @@ class GatedPixelCNN(nn.Module):
         height, width = self._checked_grid(grid_shape)
         if n <= 0:
             raise InputError(f"n={n!r} is out of range: ask for at least 1 sample")
+        if seed < 0:
+            raise InputError(f"seed={seed!r} is out of range: it must be >= 0")
         if batch_size <= 0:
             raise InputError(f"batch_size={batch_size!r} is out of range: it must be >= 1")
         if not 0 < temperature < float("inf"):
