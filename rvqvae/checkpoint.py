@@ -1,0 +1,51 @@
+"""Files that survive a kill: written beside their place, then renamed over it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rvqvae.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Readers see the old file or the whole new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state of tensors and plain values."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The state at ``path`` or None; refuses one that another run (by ``fingerprint``) left there."""
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a readable training state ({type(error).__name__}); remove it to start again"
+        ) from error
+    if state.get("fingerprint") != fingerprint:
+        raise InputError(
+            f"{path.parent} holds another run (other data, configuration or seed); choose another folder"
+        )
+    return state

@@ -1,0 +1,32 @@
+"""What the rules read and what they return."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Evidence(NamedTuple):
+    """What the Robust VQ-VAE knows of each of N samples after an epoch; all float64 (N,), low = fits well."""
+
+    inlier_distance: NDArray[np.float64]
+    """Mean squared weighted distance to the inlier codebook."""
+    outlier_distance: NDArray[np.float64]
+    """The same for the outlier codebook."""
+    inlier_surprise: NDArray[np.float64]
+    """Mean -log frequency of the sample's inlier codes, in nats, position by position, out of sample."""
+    outlier_surprise: NDArray[np.float64]
+    """The same for the outlier codes."""
+    reconstruction_error: NDArray[np.float64]
+    """Mean squared error of the reconstruction through the inlier codebook."""
+
+
+class Membership(NamedTuple):
+    """The decision over N training samples."""
+
+    score: NDArray[np.float64]
+    """(N,) higher = more normal, as scikit-learn's ``score_samples``."""
+    is_outlier: NDArray[np.bool_]
+    """(N,) the two sets."""

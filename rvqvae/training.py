@@ -1,0 +1,257 @@
+"""Joint training of encoder, decoder and both codebooks, alternating with the update of the two sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rvqvae.checkpoint import load_state, save_state
+from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.errors import InputError
+from rvqvae.membership import Evidence, Membership, literal_split
+from rvqvae.model import TwoCodebookVQVAE
+from rvqvae.networks import squared_error, to_float
+
+Report = Callable[[int, dict[str, float]], None]
+"""Called after every epoch with its number, from 1, and its metrics."""
+
+TERMS = ("loss", "reconstruction", "commitment", "codebook")
+EVALUATION_BATCH = 512
+POOL = 1024
+"""Samples whose encodings start or revive a codebook."""
+
+
+class Fitted(NamedTuple):
+    """A trained model, the final sets and what happened in every epoch."""
+
+    model: TwoCodebookVQVAE
+    membership: Membership
+    history: list[dict[str, float]]
+
+
+def fit(
+    samples: NDArray[Any],
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    *,
+    seed: int,
+    start: Membership | None = None,
+    contamination: float | None = None,
+    directory: Path | None = None,
+    report: Report | None = None,
+    device: torch.device | str = "cpu",
+) -> Fitted:
+    """Train on ``samples``: uint8 (N, C, H, W) or float (N, d).
+
+    ``start`` is the warm start that ``membership="robust"`` needs. With ``directory``, the state is kept
+    there after every epoch, and the same call resumes from it. Raises InputError for non-finite input or
+    a training that diverges (naming batch, term and learning rate).
+    """
+    data = torch.as_tensor(np.ascontiguousarray(samples))
+    if data.is_floating_point() and not bool(torch.isfinite(data).all()):
+        raise InputError("the samples hold NaN or infinite values; remove or impute them first")
+    if train_config.membership == "robust" and start is None:
+        raise InputError(
+            "membership='robust' needs a warm start; use membership='all' to train on everything"
+        )
+    n = len(data)
+    torch.manual_seed(seed)
+    model = TwoCodebookVQVAE(tuple(data.shape[1:]), model_config).to(device)
+    model.data_scale.fill_(max(_variance(data), 1e-8))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=train_config.learning_rate, weight_decay=1e-4)
+    steps = -(-n // train_config.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        train_config.learning_rate,
+        epochs=train_config.epochs,
+        steps_per_epoch=steps,
+        pct_start=0.15,
+    )
+    membership = start or Membership(np.zeros(n), np.zeros(n, bool))
+    history: list[dict[str, float]] = []
+    fingerprint = _fingerprint(data, model_config, train_config, seed, membership, contamination)
+    path = directory / "training.pt" if directory else None
+    if path and (state := load_state(path, fingerprint)):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        membership = Membership(state["score"].numpy(), state["is_outlier"].numpy())
+        history = state["history"]
+    else:
+        _start_codebooks(model, data, membership.is_outlier, _generator(seed, 0))
+
+    for epoch in range(len(history) + 1, train_config.epochs + 1):
+        generator = _generator(seed, epoch)
+        terms = _train_epoch(model, data, membership.is_outlier, optimizer, schedule, train_config, generator)
+        before = membership
+        if train_config.membership == "literal" and epoch >= train_config.warmup_epochs:
+            membership = literal_split(reconstruction_errors(model, data), contamination)
+        _tend_codebooks(model, data, membership.is_outlier, generator)
+        history.append(_epoch_metrics(model, terms, before, membership))
+        if path:
+            save_state(
+                path,
+                {
+                    "fingerprint": fingerprint,
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "score": torch.as_tensor(membership.score),
+                    "is_outlier": torch.as_tensor(membership.is_outlier),
+                    "history": history,
+                },
+            )
+        if report:
+            report(epoch, history[-1])
+    return Fitted(model.eval(), membership, history)
+
+
+def _train_epoch(
+    model: TwoCodebookVQVAE,
+    data: Tensor,
+    is_outlier: NDArray[np.bool_],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """One pass; the mean of each loss term."""
+    model.train()
+    device = model.data_scale.device
+    member = torch.as_tensor(is_outlier)
+    batches = torch.randperm(len(data), generator=generator).split(config.batch_size)
+    terms, rates = torch.zeros(len(batches), len(TERMS), device=device), []
+    for i, rows in enumerate(batches):
+        x = to_float(data[rows].to(device, non_blocking=True))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            output = model(x, member[rows].to(device, non_blocking=True))
+        loss = model.loss(output)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+        # Kept on the device and read once an epoch: no synchronisation in the step.
+        terms[i] = torch.stack(
+            [loss, output.reconstruction_error.mean(), output.quantization_error.mean(), output.codebook_loss]
+        ).detach()
+    terms = terms.cpu()
+    if not bool(torch.isfinite(terms).all()):
+        batch, term = (~torch.isfinite(terms)).nonzero()[0].tolist()
+        raise InputError(
+            f"training diverged: {TERMS[term]} is {float(terms[batch, term])} at batch {batch + 1} of "
+            f"{len(batches)}, learning rate {rates[batch]:.2g}; lower the learning rate"
+        )
+    return terms.mean(0)
+
+
+@torch.inference_mode()
+def reconstruction_errors(model: TwoCodebookVQVAE, data: Tensor) -> NDArray[np.float64]:
+    """(N,) mean squared error of each sample through the inlier codebook."""
+    model.eval()
+    errors = []
+    for batch in data.split(EVALUATION_BATCH):
+        x = to_float(batch.to(model.data_scale.device))
+        errors.append(squared_error(x, model.decoder(model.quantize(x).vectors).float()))
+    return torch.cat(errors).cpu().double().numpy()
+
+
+@torch.inference_mode()
+def inlier_codes(model: TwoCodebookVQVAE, data: Tensor) -> Tensor:
+    """(N, h, w) int64 codes of ``data`` in the inlier codebook."""
+    model.eval()
+    device = model.data_scale.device
+    return torch.cat(
+        [model.quantize(to_float(batch.to(device))).codes.cpu() for batch in data.split(EVALUATION_BATCH)]
+    )
+
+
+@torch.inference_mode()
+def decode_codes(model: TwoCodebookVQVAE, codes: Tensor) -> Tensor:
+    """Codes (N, h, w) -> samples in the training data's form: uint8 (N, C, H, W), or float (N, d)."""
+    model.eval()
+    decoded = torch.cat(
+        [model.decode(batch.to(model.data_scale.device)).cpu() for batch in codes.split(EVALUATION_BATCH)]
+    )
+    return (decoded.clamp(0, 1) * 255).round().byte() if decoded.ndim == 4 else decoded
+
+
+def _encodings(model: TwoCodebookVQVAE, data: Tensor, rows: Tensor) -> Tensor:
+    """Encodings of up to POOL samples, one row a grid position."""
+    if len(rows) == 0:
+        return torch.empty(0, model.config.code_dim, device=model.data_scale.device)
+    model.eval()
+    with torch.no_grad():
+        z = model.encode(to_float(data[rows[:POOL]].to(model.data_scale.device)))
+    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1]).float()
+
+
+def _pools(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(len(data), generator=generator)
+    member = torch.as_tensor(is_outlier)[order]
+    return _encodings(model, data, order[~member]), _encodings(model, data, order[member])
+
+
+def _start_codebooks(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
+) -> None:
+    inliers, outliers = _pools(model, data, is_outlier, generator)
+    model.inlier_codebook.start(inliers, generator)
+    model.outlier_codebook.start(outliers, generator)
+
+
+def _tend_codebooks(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
+) -> None:
+    """Between epochs: revive dead codewords, start a codebook whose set is new, refresh the distances."""
+    pools = _pools(model, data, is_outlier, generator)
+    for book, pool in zip((model.inlier_codebook, model.outlier_codebook), pools, strict=True):
+        if bool(book.started):
+            book.revive(pool, generator)
+        else:
+            book.start(pool, generator)
+        book.refresh_metric()
+
+
+def _epoch_metrics(
+    model: TwoCodebookVQVAE, terms: Tensor, before: Membership, after: Membership
+) -> dict[str, float]:
+    metrics = dict(zip(TERMS, map(float, terms), strict=True))
+    for name, book in (("inlier", model.inlier_codebook), ("outlier", model.outlier_codebook)):
+        metrics |= {f"{name}_{key}": value for key, value in book.usage().items()}
+    metrics["outliers"] = float(after.is_outlier.sum())
+    metrics["inliers"] = float(len(after.is_outlier) - after.is_outlier.sum())
+    metrics["flips"] = float((before.is_outlier != after.is_outlier).sum())
+    return metrics
+
+
+def _variance(data: Tensor) -> float:
+    """Of up to POOL samples, in the units of the loss."""
+    return float(to_float(data[:: max(1, len(data) // POOL)]).var())
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    """Randomness of one epoch depends on nothing but seed and epoch: a resumed run repeats it exactly."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+
+
+def _fingerprint(data: Tensor, *settings: object) -> str:
+    digest = hashlib.sha256(data.numpy().tobytes())
+    for setting in settings:
+        if isinstance(setting, Membership):
+            digest.update(setting.is_outlier.tobytes())
+        else:
+            fields = asdict(setting) if isinstance(setting, ModelConfig | TrainConfig) else setting
+            digest.update(repr(fields).encode())
+    return digest.hexdigest()
