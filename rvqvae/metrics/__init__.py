@@ -1,0 +1,23 @@
+"""How good generated images are, from feature matrices (N, d) and, for purity, from an independent judge.
+
+The reference set must be clean held-out inliers. Distances depend on the feature network: call them
+"FD (features)" and "KD (features)"; FID and KID are only what InceptionV3 gives.
+"""
+
+from rvqvae.metrics.bootstrap import bootstrap_interval, mean_interval
+from rvqvae.metrics.distances import frechet_distance, kernel_distance
+from rvqvae.metrics.manifold import PRDC, PRDCIndicators, prdc_indicators, precision_recall_density_coverage
+from rvqvae.metrics.purity import Judge, purity
+
+__all__ = [
+    "PRDC",
+    "Judge",
+    "PRDCIndicators",
+    "bootstrap_interval",
+    "frechet_distance",
+    "kernel_distance",
+    "mean_interval",
+    "prdc_indicators",
+    "precision_recall_density_coverage",
+    "purity",
+]

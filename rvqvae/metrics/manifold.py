@@ -1,0 +1,85 @@
+"""Precision, recall, density and coverage: do two sets of features lie in each other's neighbourhoods?
+
+Precision and recall: Kynkäänniemi et al. 2019, eqs. 1-3. Density and coverage: Naeem et al. 2020,
+eqs. 4-5. A ball B(x, r) is the neighbourhood of x that reaches to its k-th nearest neighbour, itself
+excluded. As in Naeem et al.'s code, a point on its surface is outside.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import pairwise_distances_chunked
+
+from rvqvae.errors import InputError
+from rvqvae.metrics.checks import check_features
+
+# Ours: without it, rounding would decide about copies of real images, whose neighbours lie on surfaces.
+_INSIDE = 1 - 1e-6
+
+
+class PRDC(NamedTuple):
+    """Means of the indicators. All in [0, 1] but density, which is about 1 for equal distributions."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+class PRDCIndicators(NamedTuple):
+    """What each image contributes; N real and M generated images."""
+
+    precision: np.ndarray
+    """(M,) bool: the generated image lies in a ball of a real one."""
+    recall: np.ndarray
+    """(N,) bool: the real image lies in a ball of a generated one."""
+    density: np.ndarray
+    """(M,) float64: number of real balls around the generated image, over k."""
+    coverage: np.ndarray
+    """(N,) bool: the ball of the real image holds a generated one."""
+
+
+def precision_recall_density_coverage(
+    real: np.ndarray, generated: np.ndarray, k: int = 5, *, block_mib: int = 256
+) -> PRDC:
+    """PRDC of generated (M, d) against real (N, d) features; distances are made in blocks of ``block_mib``.
+
+    Memory beyond the float64 copies of the two matrices is a few blocks. Raises InputError unless
+    1 <= k < min(N, M), both have d columns and everything is finite.
+    """
+    indicators = prdc_indicators(real, generated, k, block_mib=block_mib)
+    return PRDC(*(float(values.mean()) for values in indicators))
+
+
+def prdc_indicators(
+    real: np.ndarray, generated: np.ndarray, k: int = 5, *, block_mib: int = 256
+) -> PRDCIndicators:
+    """As `precision_recall_density_coverage`, before the means: see `mean_interval` for their intervals."""
+    if k < 1:
+        raise InputError(f"k={k} is out of range: it must be >= 1")
+    real, generated = check_features(real, generated, at_least=k + 1)
+    real_radius = _radii(real, k, block_mib) * _INSIDE
+    generated_radius = _radii(generated, k, block_mib) * _INSIDE
+    balls = np.zeros(len(generated), dtype=np.int64)  # real balls around each generated image
+    recall, coverage = [], []
+    start = 0
+    for block in pairwise_distances_chunked(real, generated, working_memory=block_mib):
+        inside = block < real_radius[start : start + len(block), None]
+        balls += inside.sum(axis=0)
+        coverage.append(inside.any(axis=1))
+        recall.append((block < generated_radius).any(axis=1))
+        start += len(block)
+    return PRDCIndicators(balls > 0, np.concatenate(recall), balls / k, np.concatenate(coverage))
+
+
+def _radii(features: np.ndarray, k: int, block_mib: int) -> np.ndarray:
+    """(N,) distance of each row to its k-th nearest other row."""
+
+    def kth(block: np.ndarray, start: int) -> np.ndarray:
+        return np.partition(block, k, axis=1)[:, k]  # the row itself is among them, at exactly 0
+
+    return np.concatenate(
+        list(pairwise_distances_chunked(features, reduce_func=kth, working_memory=block_mib))
+    )
