@@ -88,19 +88,19 @@ class TrainConfig:
 class PriorConfig:
     """Gated PixelCNN over the grid of inlier codes."""
 
-    channels: int = 64
+    channels: int = 48
     """Width of the gated convolutions."""
-    layers: int = 6
+    layers: int = 3
     """Gated layers after the first."""
-    kernel_size: int = 5
+    kernel_size: int = 3
     """Height and width of the receptive field of one layer (odd)."""
-    dropout: float = 0.1
+    dropout: float = 0.2
     """Dropout before the output convolution."""
-    epochs: int = 20
+    epochs: int = 10
     """Passes over the kept inliers."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Grids per optimiser step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Peak learning rate of AdamW (one-cycle cosine)."""
 
     def __post_init__(self) -> None:
