@@ -16,7 +16,7 @@ from torch import Tensor
 from rvqvae.checkpoint import load_state, save_state
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
-from rvqvae.membership import Evidence, Membership, literal_split
+from rvqvae.membership import Membership, literal_split
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.networks import squared_error, to_float
 
