@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from rvqvae.errors import InputError
 
 _SIZE = 32  # pixels the judge looks at
-_STEPS = 300
 _BATCH = 64  # of each class
 
 
@@ -33,12 +32,14 @@ class Judge:
         """Balanced error on the held-out images last given to `test`; None before."""
 
     @classmethod
-    def fit(cls, inliers: np.ndarray, outliers: np.ndarray, seed: int = 0) -> Judge:
+    def fit(cls, inliers: np.ndarray, outliers: np.ndarray, seed: int = 0, *, steps: int = 600) -> Judge:
         """Train on labelled clean images, uint8 (N, C, H, W) and (M, C, H, W); equal seeds, equal judges.
 
         Both classes are drawn equally often. Images are shifted, dimmed, blurred and made noisy at
         random, since generated images are blurred and must be judged by what they show.
         """
+        if steps < 2:
+            raise InputError(f"steps={steps} is out of range: it must be >= 2; use 600")
         channels = _check(inliers, "inliers")
         if _check(outliers, "outliers") != channels:
             raise InputError(
@@ -48,9 +49,9 @@ class Judge:
             torch.manual_seed(seed)
             network = _network(channels)
             optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=_STEPS)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
             target = torch.tensor([1.0] * _BATCH + [0.0] * _BATCH)
-            for _ in range(_STEPS):
+            for _ in range(steps):
                 drawn = [x[torch.randint(len(x), (_BATCH,)).numpy()] for x in (inliers, outliers)]
                 logits = network(_augment(torch.cat([_prepare(x) for x in drawn]))).squeeze(1)
                 loss = F.binary_cross_entropy_with_logits(logits, target)
@@ -86,11 +87,11 @@ def purity(judge: Judge, samples: np.ndarray) -> float:
 def _network(channels: int) -> nn.Module:
     """(B, C, 32, 32) to a logit (B, 1)."""
 
-    def block(inputs: int, outputs: int) -> list[nn.Module]:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+    def block(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
-    layers = block(channels, 16) + block(16, 32) + block(32, 64)
+    layers = block(channels, 32, 5, 2) + block(32, 64, 3, 2) + block(64, 64, 3, 2)
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 4 * 4, 1))
 
 
@@ -103,15 +104,16 @@ def _prepare(images: np.ndarray) -> torch.Tensor:
 
 
 def _augment(x: torch.Tensor) -> torch.Tensor:
-    """Blur and a shift for the whole batch, contrast and noise for each image."""
-    if torch.rand(()) < 0.5:
-        small = int(torch.randint(_SIZE // 4, _SIZE, ()))
-        x = F.interpolate(x, (small, small), mode="bilinear", antialias=True, align_corners=False)
-        x = F.interpolate(x, (_SIZE, _SIZE), mode="bilinear", align_corners=False)
-    shift = torch.randint(-2, 3, (2,)).tolist()
-    x = torch.roll(x, shift, dims=(2, 3))
-    contrast = 0.6 + 0.4 * torch.rand(len(x), 1, 1, 1)
-    noise = 0.2 * torch.rand(len(x), 1, 1, 1)
+    """Blur of every other image, a shift for the whole batch, contrast and noise for each image.
+
+    Each batch holds sharp and blurred images, so that batch norm learns statistics that fit both.
+    """
+    small = int(torch.randint(_SIZE // 5, _SIZE, ()))
+    blurred = F.interpolate(x[::2], (small, small), mode="bilinear", antialias=True, align_corners=False)
+    x[::2] = F.interpolate(blurred, (_SIZE, _SIZE), mode="bilinear", align_corners=False)
+    x = torch.roll(x, torch.randint(-2, 3, (2,)).tolist(), dims=(2, 3))
+    contrast = 0.7 + 0.3 * torch.rand(len(x), 1, 1, 1)
+    noise = 0.1 * torch.rand(len(x), 1, 1, 1)
     return (x + 1) * contrast - 1 + noise * torch.randn_like(x)
 
 
