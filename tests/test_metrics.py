@@ -1,4 +1,5 @@
 import importlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -130,6 +131,15 @@ def test_prdc_ignores_order_and_block_size():
     shuffled = precision_recall_density_coverage(rng.permutation(real), rng.permutation(generated))
     small = precision_recall_density_coverage(real, generated, block_mib=1)  # 187 rows a block
     assert shuffled == pytest.approx(expected) and small == pytest.approx(expected)
+
+
+def test_prdc_holds_a_few_blocks_only():
+    real, generated = gaussian(3000), gaussian(3000, seed=1)
+    tracemalloc.start()
+    precision_recall_density_coverage(real, generated, block_mib=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * 2**20  # the whole matrix of distances has 69 MiB
 
 
 def test_mode_collapse_is_precise_but_recalls_little():

@@ -78,7 +78,8 @@ def _radii(features: np.ndarray, k: int, block_mib: int) -> np.ndarray:
     """(N,) distance of each row to its k-th nearest other row."""
 
     def kth(block: np.ndarray, start: int) -> np.ndarray:
-        return np.partition(block, k, axis=1)[:, k]  # the row itself is among them, at exactly 0
+        block.partition(k, axis=1)  # the row itself is among them, at exactly 0
+        return block[:, k].copy()  # a view would keep the whole block alive
 
     return np.concatenate(
         list(pairwise_distances_chunked(features, reduce_func=kth, working_memory=block_mib))
