@@ -1,0 +1,160 @@
+"""One model of an experiment: train, fit the prior, sample, and measure the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
+
+from pipelines.settings import Method, Settings
+from rvqvae.config import TrainConfig
+from rvqvae.contamination import Contaminated
+from rvqvae.features import extract_features
+from rvqvae.figures import curves_figure, image_grid, reconstruction_figure, save_png, score_histogram
+from rvqvae.membership import Membership
+from rvqvae.metrics import Judge, purity
+from rvqvae.metrics.summary import generation_metrics
+from rvqvae.priors import fit_prior
+from rvqvae.tracking import Tracker
+from rvqvae.training import Fitted, decode_codes, fit, inlier_codes
+
+MEMBERSHIP: dict[str, Literal["robust", "literal", "all"]] = {
+    "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all",
+}  # fmt: skip
+SHOWN = 32  # images of a grid
+Images = NDArray[np.uint8]
+Report = Callable[[dict[str, float], int], None]
+
+
+class Bench(NamedTuple):
+    """What samples are measured by. No model sees any of it."""
+
+    reference: Images
+    """Clean held-out inliers."""
+    features: NDArray[np.float32]
+    judge: Judge
+
+    def measure(self, samples: Images, features: NDArray[np.float32] | None = None) -> dict[str, float]:
+        features = extract_features(samples) if features is None else features
+        return {"purity": purity(self.judge, samples)} | generation_metrics(self.features, features)._asdict()
+
+
+class Trained(NamedTuple):
+    """One method's way from data to new images."""
+
+    fitted: Fitted
+    reconstructions: Images
+    """Of the first images of the data, through the inlier codebook."""
+    samples: Images
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    begin = perf_counter()
+    yield
+    seconds[stage] = round(perf_counter() - begin, 1)
+
+
+def train_and_sample(
+    data: Images,
+    start: Membership | None,
+    settings: Settings,
+    train: TrainConfig,
+    seed: int,
+    directory: Path,
+    seconds: dict[str, float],
+    report: Report,
+) -> Trained:
+    """Train on ``data`` (N, C, H, W), fit the prior on the kept inliers only, and sample."""
+    with timed(seconds, "train"):
+        fitted = fit(
+            data, settings.model, train, seed=seed, start=start, directory=directory,
+            report=lambda epoch, metrics: report(metrics, epoch),
+        )  # fmt: skip
+    codes = inlier_codes(fitted.model, torch.as_tensor(data))
+    with timed(seconds, "prior"):
+        prior = fit_prior(
+            codes[torch.as_tensor(~fitted.membership.is_outlier)],
+            settings.model.inlier_codes, settings.prior, seed=seed,
+            report=lambda epoch, metrics: report({f"prior_{k}": v for k, v in metrics.items()}, epoch + 1),
+        )  # fmt: skip
+    with timed(seconds, "sample"):
+        drawn = prior.sample(settings.samples, fitted.model.grid, seed=seed)
+        samples = decode_codes(fitted.model, drawn).numpy()
+    return Trained(fitted, decode_codes(fitted.model, codes[:SHOWN]).numpy(), samples)
+
+
+def outlier_metrics(membership: Membership, truth: NDArray[np.bool_]) -> dict[str, float | None]:
+    """How well the sets agree with the truth; AUROC and recall need outliers, precision a decision."""
+    found = membership.is_outlier
+    return {
+        "auroc": float(roc_auc_score(truth, -membership.score)) if 0 < truth.sum() < len(truth) else None,
+        "outlier_precision": float(precision_score(truth, found)) if found.any() else None,
+        "outlier_recall": float(recall_score(truth, found)) if truth.any() else None,
+    }
+
+
+def run_method(
+    method: Method,
+    mixture: Contaminated,
+    start: Membership,
+    bench: Bench,
+    settings: Settings,
+    seed: int,
+    tracker: Tracker,
+    advance: Callable[[], object],
+) -> dict[str, Any]:
+    """Train and measure one model; pictures go to the tracker. Its row of results."""
+    clean = method == "oracle"
+    data = mixture.images[~mixture.is_outlier] if clean else mixture.images
+    truth = np.zeros(len(data), bool) if clean else mixture.is_outlier
+    train = replace(settings.train, membership=MEMBERSHIP[method])
+    folder, seconds = tracker.directory, {}
+
+    def report(metrics: dict[str, float], epoch: int) -> None:
+        tracker.metrics(metrics, epoch)
+        advance()
+
+    resumed = (folder / "training.pt").exists()
+    trained = train_and_sample(
+        data, start if method == "robust" else None, settings, train, seed, folder, seconds, report
+    )
+    with timed(seconds, "evaluate"):
+        row: dict[str, Any] = {"auroc": None, "outlier_precision": None, "outlier_recall": None}
+        membership = trained.fitted.membership
+        if train.membership != "all":
+            row = outlier_metrics(membership, truth)
+            tracker.figure(score_histogram(membership.score, truth), "scores.png")
+        row |= bench.measure(trained.samples)
+    tracker.figure(
+        reconstruction_figure(data[:SHOWN], trained.reconstructions, membership.is_outlier[:SHOWN]),
+        "reconstructions.png",
+    )
+    tracker.figure(curves_figure(trained.fitted.history), "curves.png")
+    for name, images in (("originals.png", data[:SHOWN]), ("samples.png", trained.samples[: 4 * SHOWN])):
+        save_png(folder / name, image_grid(images))
+        tracker.artifact(folder / name)
+    tracker.metrics({f"final_{key}": value for key, value in row.items()})
+    np.savez_compressed(folder / "samples.partial.npz", x=trained.samples)
+    (folder / "samples.partial.npz").replace(folder / "samples.npz")
+    # A resumed training has lost the time of its first part.
+    total = None if resumed else round(sum(seconds.values()), 1)
+    return row | {"seconds": total, "stages": seconds, "resumed": resumed}
+
+
+def load_bench(held_out: list[Images], settings: Settings) -> Bench:
+    """Half of the held-out images of both sets train the judge, the other half shows its error."""
+    rng = np.random.default_rng(0)
+    inliers, outliers = (x[rng.permutation(len(x))] for x in held_out)
+    judge = Judge.fit(inliers[::2], outliers[::2])
+    judge.test(inliers[1::2], outliers[1::2])
+    reference = inliers[: settings.samples]
+    return Bench(reference, extract_features(reference), judge)

@@ -1,0 +1,117 @@
+"""What can be set in an experiment, on the command line and in YAML, and the folder that it owns."""
+
+from __future__ import annotations
+
+import json
+from argparse import RawDescriptionHelpFormatter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from rvqvae.checkpoint import write_atomically
+from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
+from rvqvae.errors import InputError
+
+Method = Literal["oracle", "robust", "literal", "plain"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One experiment."""
+
+    inliers: str = "mnist"
+    """Data set that the inliers come from."""
+    outliers: str = "fashion_mnist"
+    """Data set that the outliers come from."""
+    rate: float = 0.3
+    """Outliers / total."""
+    total: int | None = 4000
+    """Images to train on; null takes all inliers that there are."""
+    root: str | None = None
+    """Folder with the full sets as torchvision stores them; null takes the committed samples."""
+    seed: int | list[int] = 0
+    """One seed, or several as [0,1,2] for mean and spread."""
+    samples: int = 1000
+    """Images to generate."""
+    methods: tuple[Method, ...] = ("oracle", "robust", "literal", "plain")
+    """Models to train: on the clean part alone, our rule, the abstract's rule, and on everything."""
+    out: str = "runs/robust_generation"
+    """Folder of the results."""
+    tracking: bool = True
+    """Report to MLflow: MLFLOW_TRACKING_URI, or else a database beside the folder of the results."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network and its codebooks, the same for every method."""
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=12))
+    """Its training; each method sets the membership."""
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    """The prior over code grids, the same for every method."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise InputError(f"rate={self.rate} is out of range: it must be at least 0 and below 1")
+        if self.total is not None and self.total < 10:
+            raise InputError(f"total={self.total} is out of range: it must be >= 10, or null")
+        if self.samples < 10:
+            raise InputError(f"samples={self.samples} is out of range: it must be >= 10")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(f"seed={self.seed} is out of range: give different integers >= 0")
+        if self.inliers == self.outliers:
+            raise InputError(f"inliers and outliers are both {self.inliers!r}: name two data sets")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise InputError(f"methods={list(self.methods)} must name each method once, and at least one")
+        if self.train.membership != TrainConfig.membership:
+            raise InputError("train.membership is set by each method: choose among the methods instead")
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.seed] if isinstance(self.seed, int) else self.seed
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Rows of the table: real images first."""
+        return ("real", *self.methods)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the results."""
+        fields = json.loads(json.dumps(asdict(self)))
+        return {key: value for key, value in fields.items() if key not in ("out", "tracking")}
+
+
+def parse(arguments: list[str] | None, description: str) -> Settings:
+    """Settings from flags and YAML; InputError for whatever is wrong with them."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="python -m pipelines.robust_generation",
+        description=description,
+        formatter_class=RawDescriptionHelpFormatter,
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with some of the values below")
+    parser.add_class_arguments(Settings)
+    try:
+        values = parser.instantiate(parser.parse_args(arguments)).as_dict()
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
+    values.pop("config")
+    return Settings(**values)
+
+
+def claim(out: Path, settings: Settings) -> None:
+    """Make the folder, or find it as an earlier run of the same experiment left it."""
+    path = out / "config.yaml"
+    try:
+        if path.exists():
+            identity = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if {k: v for k, v in identity.items() if k not in ("out", "tracking")} != settings.identity:
+                raise InputError(f"out={settings.out!r} holds another experiment: choose another folder")
+            return
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"out={settings.out!r} is not empty: choose another folder")
+        text = yaml.safe_dump(json.loads(json.dumps(asdict(settings))), sort_keys=False)
+        write_atomically(path, text.encode())
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise InputError(f"out={settings.out!r} cannot be used: {error}") from error
