@@ -1,0 +1,88 @@
+"""Who may import whom, how long a file may be, and what the wheel holds."""
+
+import ast
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "rvqvae").rglob("*.py"))
+# Layer: what its files may not import.
+FORBIDDEN = {
+    "": ("pipelines", "data", "tests"),
+    "quantizers": ("rvqvae.training", "rvqvae.model", "rvqvae.membership"),
+    "membership": ("torch", "torchvision", "timm", "rvqvae.model", "rvqvae.training"),
+    "priors": ("rvqvae.model", "rvqvae.networks", "rvqvae.membership", "rvqvae.training"),
+    "metrics": ("rvqvae.model", "rvqvae.networks", "rvqvae.membership", "rvqvae.training"),
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names that the file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(ROOT).with_suffix("").parts[: -node.level] if node.level else ()
+            module = ".".join([*package, *([node.module] if node.module else [])])
+            found |= {module} | {f"{module}.{name.name}" for name in node.names}
+    return found
+
+
+def reaches(names: set[str], target: str) -> bool:
+    return any(name == target or name.startswith(f"{target}.") for name in names)
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_imports_go_one_way(layer):
+    files = [path for path in FILES if path.is_relative_to(ROOT / "rvqvae" / layer)]
+    assert files
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {target}"
+        for path in files
+        for target in FORBIDDEN[layer]
+        if reaches(imports(path), target)
+    ]
+    assert not wrong
+
+
+def test_only_tracking_imports_mlflow():
+    sources = [*FILES, *(ROOT / "pipelines").glob("*.py"), *(ROOT / "data").glob("*.py")]
+    assert {path.name for path in sources if reaches(imports(path), "mlflow")} == {"tracking.py"}
+    # And lazily: never when rvqvae.tracking itself is imported.
+    tree = ast.parse((ROOT / "rvqvae" / "tracking.py").read_text(encoding="utf-8"))
+    top = [name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names]
+    top += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in top if name.startswith("mlflow")]
+
+
+def test_no_file_is_long():
+    long = {
+        str(path.relative_to(ROOT)): n for path in FILES if (n := len(path.read_text().splitlines())) > 400
+    }
+    assert not long
+
+
+def test_the_wheel_holds_rvqvae_alone(tmp_path):
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not installed")
+    build = subprocess.run(
+        [uv, "build", "--wheel", "--quiet", "--out-dir", str(tmp_path), str(ROOT)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if build.returncode:
+        online = not any(word in build.stderr.lower() for word in ("failed to fetch", "dns", "connect"))
+        assert not online, build.stderr
+        pytest.skip("the build backend cannot be fetched")
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {"rvqvae", "rvqvae-0.1.0.dist-info"}
+    assert "rvqvae/__init__.py" in names
