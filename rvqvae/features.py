@@ -16,6 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rvqvae.errors import InputError
 
+LITE_MEAN: tuple[float, ...] = (127.0,) * 3
+LITE_STD: tuple[float, ...] = (128.0,) * 3
+FEATURES = 1280
+STYLE_STAGE = "blocks.4"
+
 Backbone = str | Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -66,12 +71,54 @@ def named_backbone(
     """Function from a uint8 batch (B, 1 | 3, H, W) to features (B, d) of the network called ``name``."""
     if size < 32:
         raise InputError(f"size={size} is out of range: the networks need >= 32 pixels; use 64 or more")
-    mean: tuple[float, ...] = (127.0,) * 3
-    std: tuple[float, ...] = (128.0,) * 3
+    mean, std = LITE_MEAN, LITE_STD
     if name == "efficientnet_lite0":
         network = fold_batch_norm(efficientnet_lite0())
     else:
         network, mean, std = _timm_backbone(name, size)
+    return _from_bytes(network, size, mean, std, device)
+
+
+def extract_views(
+    images: np.ndarray, backbone: Backbone = "efficientnet_lite0", **options: Any
+) -> list[np.ndarray]:
+    """The views by which membership compares images (N, 1 | 3, H, W): pixels, features, style; each (N, d).
+
+    Features are scaled to unit length, because their length says how strongly an image excites the
+    network, not what is in it. Style is the mean and standard deviation, over space, of every channel of
+    a middle stage (Huang and Belongie 2017, eq. 8), and comes from the same pass; a ``backbone`` other
+    than the default has no style view. ``options`` as in `extract_features`.
+    """
+    pixels = images.reshape(len(images), -1)
+    if backbone != "efficientnet_lite0":
+        return [pixels, _unit(extract_features(images, backbone, **options))]
+    size, device = options.pop("size", 64), torch.device(options.pop("device", None) or "cpu")
+    network = fold_batch_norm(efficientnet_lite0())
+    stage: list[torch.Tensor] = []
+    network.get_submodule(STYLE_STAGE).register_forward_hook(lambda _m, _i, output: stage.append(output))
+    describe = _from_bytes(network, size, LITE_MEAN, LITE_STD, device)
+
+    def both(batch: torch.Tensor) -> torch.Tensor:
+        features, maps = describe(batch), stage.pop()
+        return torch.cat([features, maps.mean((2, 3)), maps.std((2, 3))], 1)
+
+    joined = extract_features(images, both, device=device, **options)
+    style = joined[:, FEATURES:]
+    return [pixels, _unit(joined[:, :FEATURES]), (style - style.mean(0)) / (style.std(0) + 1e-6)]
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def _from_bytes(
+    network: nn.Module,
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: str | torch.device,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """``network`` behind the step from a uint8 batch of any size to its own input."""
     network = network.to(device).to(memory_format=torch.channels_last)  # twice as fast on a CPU
     shift = torch.tensor(mean, device=device).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=device).view(1, 3, 1, 1)

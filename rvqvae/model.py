@@ -87,7 +87,7 @@ class TwoCodebookVQVAE(nn.Module):
         return self.encoder(x)
 
     def quantize(self, x: Tensor) -> Quantized:
-        """Codes of ``x`` in the inlier codebook: (B, h, w), vectors (B, code_dim, h, w), distance (B, h, w)."""
+        """In the inlier codebook: codes (B, h, w), vectors (B, code_dim, h, w), distance (B, h, w)."""
         encodings = self.encode(x)
         found = self.inlier_codebook(_as_vectors(encodings))
         grid = (len(x), *self.grid)

@@ -5,7 +5,9 @@ Both end in a grid of code vectors (B, code_dim, h, w), so that quantisers and p
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,9 +45,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.step = 2**config.downsampling
         widths = [shape[0], *_widths(config)]
-        self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
         self.blocks = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.residual_blocks)))
         self.head = nn.Conv2d(config.channels, config.code_dim, 1)
 
@@ -66,9 +66,7 @@ class ImageDecoder(nn.Module):
         self.stem = nn.Conv2d(config.code_dim, config.channels, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.residual_blocks)))
         widths = [*reversed(_widths(config)), shape[0]]
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.blocks(self.stem(z))
@@ -123,11 +121,11 @@ class VectorDecoder(nn.Module):
         return self.body(z.flatten(1))
 
 
-def build_networks(shape: tuple[int, ...], config: ModelConfig) -> tuple[nn.Module, nn.Module]:
+def build_networks(shape: tuple[Any, ...], config: ModelConfig) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder for samples of ``shape`` (C, H, W) or (d,)."""
     if len(shape) == 1:
-        return VectorEncoder(shape, config), VectorDecoder(shape, config)  # type: ignore[arg-type]
-    return ImageEncoder(shape, config), ImageDecoder(shape, config)  # type: ignore[arg-type]
+        return VectorEncoder(shape, config), VectorDecoder(shape, config)
+    return ImageEncoder(shape, config), ImageDecoder(shape, config)
 
 
 def grid_shape(shape: tuple[int, ...], config: ModelConfig) -> tuple[int, int]:

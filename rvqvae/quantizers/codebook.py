@@ -71,7 +71,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, z: Tensor, generator: torch.Generator, iterations: int = 10) -> None:
-        """K-means start from encodings ``z`` (N, D); with fewer than K, codewords repeat with a small jitter."""
+        """K-means start from encodings ``z`` (N, D); of fewer than K, copies with a small jitter."""
         if len(z) == 0:
             return
         order = torch.randperm(len(z), generator=generator).to(z.device)
