@@ -31,7 +31,7 @@ from pipelines.settings import Settings, claim, parse
 from rvqvae.checkpoint import write_atomically
 from rvqvae.contamination import Contaminated, contaminate, save_manifest
 from rvqvae.errors import InputError
-from rvqvae.features import extract_features
+from rvqvae.features import extract_features, extract_views
 from rvqvae.figures import generation_figure
 from rvqvae.images import as_nchw
 from rvqvae.membership import warm_start
@@ -60,8 +60,7 @@ def run_seed(
     rows = {name: row for name, path in paths.items() if (row := finished(path, digest))}
     if len(rows) < len(paths):
         show(f"features, seed {seed}", 0)
-        features = extract_features(mixture.images)
-        start = warm_start([mixture.images.reshape(len(features), -1), features], seed=seed)
+        start = warm_start(extract_views(mixture.images), images=mixture.images, seed=seed)
     epochs = settings.train.epochs + settings.prior.epochs
     for name, path in paths.items():
         if name in rows:
@@ -70,7 +69,7 @@ def run_seed(
         show(f"{name}, seed {seed}", 0)
         if name == "real":
             clean = np.flatnonzero(~mixture.is_outlier)[: settings.samples]
-            rows[name] = bench.measure(mixture.images[clean], features[clean])
+            rows[name] = bench.measure(mixture.images[clean], extract_features(mixture.images[clean]))
         else:
             params = {"method": name} | settings.identity | {"seed": seed}
             with parent.child(path.parent.name, params) as child:
