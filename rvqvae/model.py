@@ -86,10 +86,10 @@ class TwoCodebookVQVAE(nn.Module):
         """(B, *shape) float -> (B, code_dim, h, w)."""
         return self.encoder(x)
 
-    def quantize(self, x: Tensor) -> Quantized:
-        """In the inlier codebook: codes (B, h, w), vectors (B, code_dim, h, w), distance (B, h, w)."""
+    def quantize(self, x: Tensor, book: Codebook | None = None) -> Quantized:
+        """In ``book``, else the inlier codebook: codes, distance (B, h, w), vectors (B, code_dim, h, w)."""
         encodings = self.encode(x)
-        found = self.inlier_codebook(_as_vectors(encodings))
+        found = (book or self.inlier_codebook)(_as_vectors(encodings))
         grid = (len(x), *self.grid)
         return Quantized(
             found.codes.reshape(grid), _as_grid(found.vectors, encodings.shape), found.distance.reshape(grid)

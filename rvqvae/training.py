@@ -16,9 +16,10 @@ from torch import Tensor
 from rvqvae.checkpoint import load_state, save_state
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
-from rvqvae.membership import Membership, literal_split
+from rvqvae.membership import Evidence, Membership, literal_split, update
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.networks import squared_error, to_float
+from rvqvae.quantizers import Codebook
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every epoch with its number, from 1, and its metrics."""
@@ -75,7 +76,8 @@ def fit(
         steps_per_epoch=steps,
         pct_start=0.15,
     )
-    membership = start or Membership(np.zeros(n), np.zeros(n, bool))
+    start = start or Membership(np.zeros(n), np.zeros(n, bool), np.zeros(n))
+    membership = start
     history: list[dict[str, float]] = []
     fingerprint = _fingerprint(data, model_config, train_config, seed, membership, contamination)
     path = directory / "training.pt" if directory else None
@@ -83,7 +85,7 @@ def fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        membership = Membership(state["score"].numpy(), state["is_outlier"].numpy())
+        membership = Membership(*(state["membership"][name].numpy() for name in Membership._fields))
         history = state["history"]
     else:
         _start_codebooks(model, data, membership.is_outlier, _generator(seed, 0))
@@ -92,8 +94,11 @@ def fit(
         generator = _generator(seed, epoch)
         terms = _train_epoch(model, data, membership.is_outlier, optimizer, schedule, train_config, generator)
         before = membership
-        if train_config.membership == "literal" and epoch >= train_config.warmup_epochs:
-            membership = literal_split(reconstruction_errors(model, data), contamination)
+        if epoch >= train_config.warmup_epochs:
+            if train_config.membership == "literal":
+                membership = literal_split(reconstruction_errors(model, data), contamination)
+            elif train_config.membership == "robust" and contamination is None:
+                membership = update(start, membership, evidence(model, data, membership.is_outlier), seed)
         _tend_codebooks(model, data, membership.is_outlier, generator)
         history.append(_epoch_metrics(model, terms, before, membership))
         if path:
@@ -104,8 +109,7 @@ def fit(
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(),
-                    "score": torch.as_tensor(membership.score),
-                    "is_outlier": torch.as_tensor(membership.is_outlier),
+                    "membership": {k: torch.as_tensor(v) for k, v in membership._asdict().items()},
                     "history": history,
                 },
             )
@@ -163,6 +167,41 @@ def reconstruction_errors(model: TwoCodebookVQVAE, data: Tensor) -> NDArray[np.f
         x = to_float(batch.to(model.data_scale.device))
         errors.append(squared_error(x, model.decoder(model.quantize(x).vectors).float()))
     return torch.cat(errors).cpu().double().numpy()
+
+
+@torch.inference_mode()
+def evidence(model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_]) -> Evidence:
+    """What both codebooks say of each of the N samples; ``is_outlier`` (N,) are the sets they learned."""
+    model.eval()
+    sides: list[list[NDArray[np.float64]]] = []
+    for book, own in ((model.inlier_codebook, ~is_outlier), (model.outlier_codebook, is_outlier)):
+        found = [_quantize(model, book, batch) for batch in data.split(EVALUATION_BATCH)]
+        codes = torch.cat([q.codes for q in found])
+        sides.append([torch.cat([q.distance for q in found]).double().numpy(), _surprise(codes, book, own)])
+    (inlier_distance, inlier_surprise), (outlier_distance, outlier_surprise) = sides
+    return Evidence(inlier_distance, outlier_distance, inlier_surprise, outlier_surprise)
+
+
+class _Coded(NamedTuple):
+    codes: Tensor
+    distance: Tensor
+
+
+def _quantize(model: TwoCodebookVQVAE, book: Codebook, batch: Tensor) -> _Coded:
+    x = to_float(batch.to(model.data_scale.device))
+    found = model.quantize(x, book)
+    return _Coded(found.codes.flatten(1).cpu(), found.distance.flatten(1).mean(1).cpu())
+
+
+def _surprise(codes: Tensor, book: Codebook, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(N,) mean -log frequency of ``codes`` (N, P), position by position, among the other samples ``own``."""
+    members = torch.as_tensor(own)
+    counts = torch.zeros(codes.shape[1], book.n_codes, dtype=torch.float64)
+    counts.scatter_add_(1, codes[members].T, torch.ones_like(codes[members].T, dtype=torch.float64))
+    itself = members[:, None].double()
+    seen = counts.gather(1, codes.T).T - itself
+    total = members.sum() - itself
+    return -((seen + 1) / (total + book.n_codes)).log().mean(1).numpy()
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from rvqvae.membership.literal import literal_split
 from rvqvae.membership.start import joint_view, warm_start
-from rvqvae.membership.types import Membership
+from rvqvae.membership.types import Evidence, Membership
+from rvqvae.membership.update import update
 
-__all__ = ["Membership", "joint_view", "literal_split", "warm_start"]
+__all__ = ["Evidence", "Membership", "joint_view", "literal_split", "update", "warm_start"]

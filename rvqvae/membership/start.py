@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
@@ -27,6 +28,8 @@ FEWEST = 50
 COMPONENTS = 32
 """Principal components kept of each view."""
 FOLDS = 5
+CERTAIN = 10.0
+"""Log odds of a decision that is not up for revision."""
 
 
 def joint_view(views: Sequence[NDArray[np.generic]], seed: int = 0) -> NDArray[np.float32]:
@@ -68,10 +71,11 @@ def warm_start(
     spread = 1.4826 * np.median(np.abs(distance[~foreign] - centre)) + 1e-12
     score = -((distance - centre) / spread + odds)
     if contamination is None:
-        return Membership(score, foreign)
+        # Where no group is foreign nobody is called an outlier, and no codebook may say otherwise.
+        return Membership(score, foreign, odds if foreign.any() else np.full(len(z), -CERTAIN))
     is_outlier = np.zeros(len(z), bool)
     is_outlier[np.argsort(score, kind="stable")[: round(contamination * len(z))]] = True
-    return Membership(score, is_outlier)
+    return Membership(score, is_outlier, np.where(is_outlier, CERTAIN, -CERTAIN))
 
 
 def _out_of_fold_odds(z: NDArray[np.float32], foreign: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -81,8 +85,7 @@ def _out_of_fold_odds(z: NDArray[np.float32], foreign: NDArray[np.bool_]) -> NDA
     """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
     p = cross_val_predict(classifier, z, foreign, cv=FOLDS, method="predict_proba")[:, 1]
-    p = np.clip(p, 1e-4, 1 - 1e-4)
-    return np.log(p / (1 - p))
+    return np.asarray(logit(np.clip(p, 1e-4, 1 - 1e-4)))
 
 
 def _check(views: Sequence[NDArray[np.generic]]) -> None:

@@ -9,18 +9,16 @@ from numpy.typing import NDArray
 
 
 class Evidence(NamedTuple):
-    """What the Robust VQ-VAE knows of each of N samples after an epoch; all float64 (N,), low = fits well."""
+    """What the two codebooks know of each of N samples after an epoch; all float64 (N,), low = fits well."""
 
     inlier_distance: NDArray[np.float64]
     """Mean squared weighted distance to the inlier codebook."""
     outlier_distance: NDArray[np.float64]
     """The same for the outlier codebook."""
     inlier_surprise: NDArray[np.float64]
-    """Mean -log frequency of the sample's inlier codes, in nats, position by position, out of sample."""
+    """Mean negative log frequency of its inlier codes at their positions among the *other* inliers, nats."""
     outlier_surprise: NDArray[np.float64]
-    """The same for the outlier codes."""
-    reconstruction_error: NDArray[np.float64]
-    """Mean squared error of the reconstruction through the inlier codebook."""
+    """The same for its outlier codes among the other outliers."""
 
 
 class Membership(NamedTuple):
@@ -30,3 +28,5 @@ class Membership(NamedTuple):
     """(N,) higher = more normal, as scikit-learn's ``score_samples``."""
     is_outlier: NDArray[np.bool_]
     """(N,) the two sets."""
+    log_odds: NDArray[np.float64]
+    """(N,) of being an outlier; what further evidence is added to."""
