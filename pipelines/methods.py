@@ -42,9 +42,10 @@ class Bench(NamedTuple):
     features: NDArray[np.float32]
     judge: Judge
 
-    def measure(self, samples: Images, features: NDArray[np.float32] | None = None) -> dict[str, float]:
+    def measure(self, samples: Images, features: NDArray[np.float32] | None = None) -> dict[str, Any]:
         features = extract_features(samples) if features is None else features
-        return {"purity": purity(self.judge, samples)} | generation_metrics(self.features, features)._asdict()
+        seen = {"purity": purity(self.judge, samples), "judge_error": self.judge.error}
+        return seen | generation_metrics(self.features, features)._asdict()
 
 
 class Trained(NamedTuple):
@@ -143,7 +144,8 @@ def run_method(
         save_png(folder / name, image_grid(images))
         tracker.artifact(folder / name)
     tracker.metrics({f"final_{key}": value for key, value in row.items()})
-    np.savez_compressed(folder / "samples.partial.npz", x=trained.samples)
+    judged = bench.judge.predict_inlier(trained.samples)
+    np.savez_compressed(folder / "samples.partial.npz", x=trained.samples, is_inlier=judged)
     (folder / "samples.partial.npz").replace(folder / "samples.npz")
     # A resumed training has lost the time of its first part.
     total = None if resumed else round(sum(seconds.values()), 1)

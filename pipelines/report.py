@@ -16,6 +16,7 @@ COLUMNS = {
     "outlier_precision": ("outlier precision", "{:.3f}"),
     "outlier_recall": ("outlier recall", "{:.3f}"),
     "purity": ("purity", "{:.1%}"),
+    "judge_error": ("judge's own error", "{:.2%}"),
     "frechet_distance": ("FD (features)", "{:.0f}"),
     "kernel_distance": ("KD (features)", "{:.2f}"),
     "precision": ("precision", "{:.3f}"),

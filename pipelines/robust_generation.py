@@ -2,7 +2,7 @@
 
     python -m pipelines.robust_generation                                   # under 5 minutes on 2 cores
     python -m pipelines.robust_generation --config configs/mnist_fashion.yaml --root DATASETS
-    python -m pipelines.robust_generation --inliers fashion_mnist --outliers mnist --seed [0,1,2]
+    python -m pipelines.robust_generation --inliers fashion_mnist --outliers mnist --total 3000
 
 Contaminates a set, trains four models on it, fits a PixelCNN prior to the codes of what each of them
 keeps, samples, and measures the samples against clean held-out images. The truth serves the
@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.recipes import load
-from pipelines.methods import SHOWN, Bench, load_bench, run_method
+from pipelines.methods import SHOWN, Bench, Images, load_bench, run_method
 from pipelines.report import csv_table, markdown_table, rich_table
 from pipelines.settings import Settings, claim, parse
 from rvqvae.checkpoint import write_atomically
@@ -46,7 +47,7 @@ TITLES = {
 def run_seed(
     seed: int,
     mixture: Contaminated,
-    bench: Bench,
+    bench: Callable[[], Bench],
     settings: Settings,
     parent: Tracker,
     show: Callable[[str, int], object],
@@ -59,7 +60,7 @@ def run_seed(
     paths = {name: parent.directory / f"{name}-seed{seed}" / "results.json" for name in settings.rows}
     rows = {name: row for name, path in paths.items() if (row := finished(path, digest))}
     if len(rows) < len(paths):
-        show(f"features, seed {seed}", 0)
+        show(f"judge and features, seed {seed}", 0)
         start = warm_start(extract_views(mixture.images), images=mixture.images, seed=seed)
     epochs = settings.train.epochs + settings.prior.epochs
     for name, path in paths.items():
@@ -69,12 +70,12 @@ def run_seed(
         show(f"{name}, seed {seed}", 0)
         if name == "real":
             clean = np.flatnonzero(~mixture.is_outlier)[: settings.samples]
-            rows[name] = bench.measure(mixture.images[clean], extract_features(mixture.images[clean]))
+            rows[name] = bench().measure(mixture.images[clean], extract_features(mixture.images[clean]))
         else:
             params = {"method": name} | settings.identity | {"seed": seed}
             with parent.child(path.parent.name, params) as child:
                 rows[name] = run_method(
-                    name, mixture, start, bench, settings, seed, child, lambda: show("", 1)
+                    name, mixture, start, bench(), settings, seed, child, lambda: show("", 1)
                 )  # fmt: skip
         rows[name] = {"method": name, "seed": seed} | rows[name]
         write_json(path, {"fingerprint": digest} | rows[name])
@@ -103,32 +104,34 @@ def run(settings: Settings, console: Console) -> None:
     with parent, progress:
         parent.artifact(out / "config.yaml")
         epochs = len(settings.seeds) * len(settings.methods) * (settings.train.epochs + settings.prior.epochs)
-        task = progress.add_task("judge", total=epochs)
+        task = progress.add_task("start", total=epochs)
 
         def show(description: str, advance: int) -> None:
             progress.update(task, advance=advance, description=description or None)
             if description and not console.is_terminal:
                 console.print(description)
 
-        bench = load_bench(held_out, settings)
+        bench = cache(lambda: load_bench(held_out, settings))
         rows = [row for s, m in mixtures.items() for row in run_seed(s, m, bench, settings, parent, show)]
         note = (
             f"{settings.rate:.0%} {settings.outliers} among {settings.inliers}, "
             f"{len(mixtures[settings.seeds[0]].images):,} images, {settings.samples:,} samples, "
-            f"{len(bench.reference):,} reference images; the judge's own error is {bench.judge.error:.2%}"
+            f"{min(settings.samples, len(held_out[0])):,} reference images"
         )
         parent.text(markdown_table(rows, note), "table.md")
         parent.text(csv_table(rows), "table.csv")
         write_json(out / "results.json", {"settings": asdict(settings), "note": note, "rows": rows})
         parent.artifact(out / "results.json")
-        parent.figure(overview(out, settings, mixtures[settings.seeds[0]], bench, rows), "generation.png")
+        parent.figure(
+            overview(out, settings, mixtures[settings.seeds[0]], held_out[0], rows), "generation.png"
+        )
     console.print(rich_table(rows, note))
     console.print(f"kept in {out}", highlight=False)
 
 
-def overview(out: Path, settings: Settings, mixture: Contaminated, bench: Bench, rows: list[Row]) -> Figure:
+def overview(out: Path, settings: Settings, mixture: Contaminated, real: Images, rows: list[Row]) -> Figure:
     """What each model makes of the same data; what does not belong is framed."""
-    pictures = {"training data": mixture.images[:SHOWN], "real": bench.reference[:SHOWN]}
+    pictures = {"training data": mixture.images[:SHOWN], "real": real[:SHOWN]}
     flagged = {"training data": mixture.is_outlier[:SHOWN]}
     captions = {"training data": f"{settings.rate:.0%} outliers", "real": "clean test images"}
     for row in rows:
@@ -136,7 +139,7 @@ def overview(out: Path, settings: Settings, mixture: Contaminated, bench: Bench,
         if row["seed"] == settings.seeds[0] and method != "real":
             with np.load(out / f"{method}-seed{row['seed']}" / "samples.npz") as arrays:
                 pictures[TITLES[method]] = arrays["x"][:SHOWN]
-            flagged[TITLES[method]] = ~bench.judge.predict_inlier(pictures[TITLES[method]])
+                flagged[TITLES[method]] = ~arrays["is_inlier"][:SHOWN]
             captions[TITLES[method]] = f"purity {row['purity']:.1%}"
     note = "Framed: outliers in the data, and samples that the judge calls outliers."
     return generation_figure(pictures, captions, flagged, note=note)
