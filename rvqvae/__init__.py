@@ -1,1 +1,35 @@
-"""x"""
+"""Robust VQ-VAE: learn the majority of a dirty image set; sample its inliers only; tell its outliers.
+
+Names are imported on first use, so that ``import rvqvae`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "InputError": "errors",
+    "ModelConfig": "config",
+    "PriorConfig": "config",
+    "TrainConfig": "config",
+    "contaminate": "contamination",
+    "extract_features": "features",
+    "extract_views": "features",
+    "fit": "training",
+    "fit_prior": "priors",
+    "load_images": "images",
+    "warm_start": "membership",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rvqvae' has no attribute {name!r}")
+    return getattr(import_module(f"rvqvae.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

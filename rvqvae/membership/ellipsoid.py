@@ -18,9 +18,9 @@ CORE = 0.55
 
 
 def majority_depth(z: NDArray[np.floating], seed: int, anchors: int = 1000) -> NDArray[np.float64]:
-    """(N,) distance from each row of ``z`` (N, d) to the 45th percentile of its distances to the data."""
+    """(N,) distance from each row of ``z`` (N, d) to its median neighbour."""
     rows = np.random.default_rng(seed).permutation(len(z))[:anchors]
-    k = int(0.45 * len(rows))
+    k = len(rows) // 2
     blocks = [np.partition(cdist(block, z[rows]), k, axis=1)[:, k] for block in _blocks(z)]
     return np.concatenate(blocks)
 

@@ -1,0 +1,207 @@
+"""The rules that decide who is an inlier, on generated data and on the committed samples."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from data.recipes import load
+from rvqvae.contamination import contaminate, noise_images
+from rvqvae.errors import InputError
+from rvqvae.features import extract_views
+from rvqvae.membership import Evidence, Membership, joint_view, literal_split, update, warm_start
+from rvqvae.membership.ellipsoid import ellipsoid_distance, majority_depth
+from rvqvae.membership.groups import LINK, foreignness, patch_affinity
+from rvqvae.membership.literal import _otsu
+from rvqvae.membership.update import AUTHORITY, likelihood_ratio
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """900 digits and clothes, 20 % clothes: images, truth, views."""
+    digits, clothes = (load(name)[0][:, None] for name in ("mnist", "fashion_mnist"))
+    made = contaminate(digits, clothes, 0.2, 0, total=900)
+    return made.images, made.is_outlier, extract_views(made.images)
+
+
+def gaussian(n_in: int, n_out: int, seed: int = 0, shift: float = 8.0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n_in + n_out, 6))
+    x[n_in:, 0] += shift
+    return x, np.r_[np.zeros(n_in, bool), np.ones(n_out, bool)]
+
+
+# literal -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
+def test_otsu_equals_its_slow_twin(values):
+    ordered = np.sort(np.array(values))
+
+    def within(i: int) -> float:
+        return float(ordered[:i].var() * i + ordered[i:].var() * (len(ordered) - i))
+
+    best = min(within(i) for i in range(1, len(ordered)))
+    cut = _otsu(ordered)
+    low = int((ordered < cut).sum()) if ordered[0] < cut else 1
+    assert within(max(low, 1)) <= best + 1e-6 * (1 + best)
+
+
+def test_literal_split_by_two_means_or_by_rate():
+    error = np.r_[np.full(70, 1.0), np.full(30, 5.0)] + np.arange(100) / 1e3
+    assert literal_split(error).is_outlier.sum() == 30
+    assert literal_split(error, 0.1).is_outlier.sum() == 10
+    assert np.array_equal(np.argsort(literal_split(error).score), np.argsort(-error))
+
+
+# ellipsoid ---------------------------------------------------------------------------------------------
+
+
+def test_depth_equals_its_slow_twin():
+    z = np.random.default_rng(0).normal(size=(40, 3))
+    twin = [sorted(np.linalg.norm(z - row, axis=1))[20] for row in z]
+    np.testing.assert_allclose(majority_depth(z, 0), twin)
+
+
+@pytest.mark.parametrize("n_out", [20, 120, 170])
+def test_no_tight_cluster_below_half_looks_central(n_out):
+    rng = np.random.default_rng(1)
+    z = np.r_[rng.normal(size=(200, 4)), rng.normal(size=(n_out, 4)) * 0.01 + 6]
+    truth = np.arange(len(z)) >= 200
+    assert roc_auc_score(truth, ellipsoid_distance(z, np.ones(len(z), bool), 0)) > 0.99
+
+
+def test_the_core_is_drawn_from_the_allowed_rows_only():
+    x, truth = gaussian(100, 120)
+    assert roc_auc_score(truth, ellipsoid_distance(x, ~truth, 0)) > 0.99
+    assert roc_auc_score(truth, ellipsoid_distance(x, np.ones(220, bool), 0)) < 0.5, (
+        "outliers are the majority"
+    )
+
+
+# groups ------------------------------------------------------------------------------------------------
+
+
+def test_affinity_is_small_within_and_large_between_sources(mixed):
+    images, truth, _ = mixed
+    inside, outside = np.flatnonzero(~truth), np.flatnonzero(truth)
+    affinity = patch_affinity(images, [inside[::2], inside[1::2], outside[::2], outside[1::2]], 0)
+    np.testing.assert_array_equal(affinity, affinity.T)
+    assert np.all(affinity.diagonal() == 0)
+    assert max(affinity[0, 1], affinity[2, 3]) < 0.08 < LINK < affinity[:2, 2:].min()
+
+
+def test_foreign_groups_are_found_and_clean_sets_stay_whole(mixed):
+    images, truth, views = mixed
+    gap = foreignness(images, joint_view(views), 0)
+    assert (gap[truth] > LINK).mean() > 0.9 and (gap[~truth] > LINK).mean() < 0.02
+    digits = load("mnist")[0][::5, None]
+    assert (foreignness(digits, joint_view(extract_views(digits)), 0) > LINK).sum() == 0
+
+
+# warm start --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inlier, outlier", [("mnist", "fashion_mnist"), ("fashion_mnist", "mnist")])
+@pytest.mark.parametrize("rate", [0.1, 0.4])
+def test_both_directions_without_a_rate(inlier, outlier, rate):
+    pools = [load(name)[0][:, None] for name in (inlier, outlier)]
+    made = contaminate(*pools, rate, 1, total=1500)
+    start = warm_start(extract_views(made.images), images=made.images, seed=1)
+    assert roc_auc_score(made.is_outlier, -start.score) > 0.98
+    assert abs(start.is_outlier.mean() - rate) < 0.03
+
+
+def test_noise_is_foreign():
+    digits = load("mnist")[0][:, None]
+    made = contaminate(digits, noise_images(400, (1, 28, 28), "uniform", 0), 0.3, 0, total=1000)
+    start = warm_start(extract_views(made.images), images=made.images)
+    assert np.array_equal(start.is_outlier, made.is_outlier)
+
+
+def test_a_given_rate_is_met_exactly_and_changes_the_sets(mixed):
+    images, _, views = mixed
+    for rate in (0.0, 0.05, 0.35):
+        start = warm_start(views, images=images, contamination=rate)
+        assert start.is_outlier.sum() == round(rate * len(images))
+        assert not rate or start.score[start.is_outlier].max() <= start.score[~start.is_outlier].min()
+
+
+def test_vectors_need_no_images():
+    x, truth = gaussian(300, 60)
+    start = warm_start([x])
+    assert roc_auc_score(truth, -start.score) > 0.99
+    assert len(np.unique(start.score)) == len(x)
+
+
+def test_order_does_not_matter_much(mixed):
+    images, _, views = mixed
+    order = np.random.default_rng(0).permutation(len(images))
+    one = warm_start(views, images=images)
+    two = warm_start([v[order] for v in views], images=images[order])
+    assert (one.is_outlier[order] != two.is_outlier).mean() < 0.02
+    again = warm_start(views, images=images)
+    assert np.array_equal(one.score, again.score), "same seed, same scores"
+
+
+@pytest.mark.parametrize(
+    "spoil, says",
+    [
+        (lambda x: x[:20], "too few"),
+        (lambda x: np.where(np.arange(len(x))[:, None] == 3, np.nan, x), "NaN"),
+        (lambda x: np.where(np.arange(len(x))[:, None] == 3, np.inf, x), "NaN or infinite"),
+        (lambda x: np.ones_like(x), "identical"),
+    ],
+)
+def test_bad_input_is_refused(spoil, says):
+    with pytest.raises(InputError, match=says):
+        warm_start([spoil(gaussian(80, 20)[0])])
+
+
+# update ------------------------------------------------------------------------------------------------
+
+
+def evidence_of(truth: np.ndarray, strength: float, seed: int = 0) -> Evidence:
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(4, len(truth)))
+    lean = strength * truth
+    return Evidence(np.exp(noise[0] + lean), np.exp(noise[1] - lean), noise[2] + lean, noise[3] - lean)
+
+
+def a_start(truth: np.ndarray, certainty: float) -> Membership:
+    odds = np.where(truth, certainty, -certainty)
+    return Membership(-odds, odds > 0, odds)
+
+
+def test_the_codebooks_settle_what_the_start_left_open():
+    truth = np.arange(400) % 4 == 0
+    start = a_start(truth, 6.0)
+    unsure = np.arange(400) < 40
+    wrong = Membership(
+        np.where(unsure, 0, start.score), np.where(unsure, ~truth, truth), np.where(unsure, 0, start.log_odds)
+    )
+    after = update(wrong, wrong, evidence_of(truth, 3.0), 0)
+    assert (after.is_outlier != truth).sum() < 10 < (wrong.is_outlier != truth).sum()
+
+
+def test_the_codebooks_never_overrule_the_start():
+    truth = np.arange(400) % 4 == 0
+    start = a_start(truth, AUTHORITY + 0.1)
+    after = update(start, start, evidence_of(~truth, 5.0), 0)
+    assert np.array_equal(after.is_outlier, truth)
+    assert np.abs(after.log_odds - start.log_odds).max() <= AUTHORITY
+
+
+def test_a_ratio_out_of_fold_carries_nothing_where_nothing_is():
+    truth = np.arange(2000) % 4 == 0
+    ratio = likelihood_ratio(evidence_of(truth, 0.0), truth, 0)
+    assert abs(roc_auc_score(truth, ratio) - 0.5) < 0.06 and np.abs(ratio).mean() < 0.3
+
+
+@pytest.mark.parametrize("n_out", [0, 1, 4])
+def test_too_few_outliers_leave_the_start_alone(n_out):
+    truth = np.arange(100) < n_out
+    start = a_start(truth, 1.0)
+    assert update(start, start, evidence_of(truth, 3.0), 0) is start

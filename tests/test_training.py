@@ -1,0 +1,201 @@
+"""Training: it learns, it resumes to the same bytes, and it says what went wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from data.recipes import load
+from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.errors import InputError
+from rvqvae.membership import Membership
+from rvqvae.networks import to_float
+from rvqvae.training import decode_codes, evidence, fit, inlier_codes, reconstruction_errors
+
+MODEL = ModelConfig(channels=16, residual_blocks=1, code_dim=8, inlier_codes=32, outlier_codes=16)
+TRAIN = TrainConfig(epochs=3, batch_size=16, warmup_epochs=1, learning_rate=4e-3)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """400 digits, then 100 clothes, and the true split as a start."""
+    images = np.concatenate([load("mnist")[0][:400], load("fashion_mnist")[0][:100]])[:, None]
+    truth = np.arange(500) >= 400
+    odds = np.where(truth, 5.0, -5.0)
+    return images, Membership(-odds, truth, odds)
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return fit(data[0], MODEL, TRAIN, seed=0, start=data[1])
+
+
+def test_it_learns(data, fitted):
+    losses = [epoch["loss"] for epoch in fitted.history]
+    assert losses[-1] < 0.6 * losses[0]
+    x = torch.as_tensor(data[0])
+    mean = float((to_float(x) - to_float(x).mean(0)).square().mean())
+    assert reconstruction_errors(fitted.model, x)[:400].mean() < 0.7 * mean
+
+
+def test_every_epoch_is_recorded(fitted):
+    assert len(fitted.history) == TRAIN.epochs
+    for epoch in fitted.history:
+        assert epoch["inliers"] + epoch["outliers"] == 500
+        assert 1 <= epoch["inlier_perplexity"] <= 32 and 1 <= epoch["outlier_perplexity"] <= 16
+        assert 0 <= epoch["inlier_dead_share"] <= 1 and {"loss", "commitment", "flips"} <= set(epoch)
+
+
+def test_the_two_codebooks_know_their_sets(data, fitted):
+    """Each set lies nearer to its own codebook than the other set does."""
+    found = evidence(fitted.model, torch.as_tensor(data[0]), data[1].is_outlier)
+    log_ratio = np.log(found.inlier_distance) - np.log(found.outlier_distance)
+    surprise = found.inlier_surprise - found.outlier_surprise
+    truth = data[1].is_outlier
+    assert log_ratio[truth].mean() > log_ratio[~truth].mean()
+    assert surprise[truth].mean() > surprise[~truth].mean() + 0.5
+
+
+def test_surprise_leaves_the_sample_itself_out(data, fitted):
+    x, truth = torch.as_tensor(data[0]), data[1].is_outlier
+    found = evidence(fitted.model, x, truth).inlier_surprise
+    codes = inlier_codes(fitted.model, x).flatten(1).numpy()
+    for i in (0, 399, 450):
+        others = [j for j in range(500) if not truth[j] and j != i]
+        slow = [
+            -np.log(((codes[others, p] == codes[i, p]).sum() + 1) / (len(others) + 32)) for p in range(49)
+        ]
+        assert found[i] == pytest.approx(np.mean(slow), rel=1e-9)
+
+
+def test_codes_decode_to_the_data_s_own_form(data, fitted):
+    codes = inlier_codes(fitted.model, torch.as_tensor(data[0]))
+    assert codes.shape == (500, 7, 7) and 0 <= int(codes.min()) <= int(codes.max()) < 32
+    decoded = decode_codes(fitted.model, codes[:3])
+    assert decoded.dtype == torch.uint8 and decoded.shape == (3, 1, 28, 28)
+
+
+def test_vectors_train_too():
+    x = np.random.default_rng(0).normal(size=(300, 12)).astype(np.float32)
+    done = fit(x, MODEL, TRAIN, seed=0, start=Membership(np.zeros(300), np.arange(300) < 30, np.zeros(300)))
+    assert decode_codes(done.model, inlier_codes(done.model, torch.as_tensor(x))).shape == x.shape
+    assert done.history[-1]["loss"] < done.history[0]["loss"]
+
+
+@pytest.mark.parametrize("membership", ["literal", "all"])
+def test_modes_differ(data, fitted, membership):
+    done = fit(
+        data[0], MODEL, TrainConfig(epochs=3, warmup_epochs=1, batch_size=16, membership=membership), seed=0
+    )
+    assert (done.history[-1]["outliers"] > 0) == (membership == "literal")
+    assert (done.history[-1]["flips"] > 0) == (membership == "literal")
+
+
+def test_a_given_rate_reaches_the_literal_rule(data):
+    config = TrainConfig(epochs=1, warmup_epochs=1, membership="literal")
+    assert fit(data[0], MODEL, config, seed=0, contamination=0.1).history[-1]["outliers"] == 50
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65])
+def test_any_number_of_samples(data, n):
+    done = fit(data[0][:n], MODEL, TrainConfig(epochs=1, batch_size=64, membership="all"), seed=0)
+    assert len(inlier_codes(done.model, torch.as_tensor(data[0][:n]))) == n
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+def test_seeds_repeat_and_differ(data, fitted):
+    assert same(fit(data[0], MODEL, TRAIN, seed=0, start=data[1]).model, fitted.model)
+    assert not same(fit(data[0], MODEL, TRAIN, seed=1, start=data[1]).model, fitted.model)
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(data, fitted, tmp_path):
+    def stop(epoch: int, _metrics: dict) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data[0], MODEL, TRAIN, seed=0, start=data[1], directory=tmp_path, report=stop)
+    epochs: list[int] = []
+    again = fit(
+        data[0], MODEL, TRAIN, seed=0, start=data[1], directory=tmp_path, report=lambda e, _: epochs.append(e)
+    )
+    assert epochs == [3] and same(again.model, fitted.model)
+    assert again.history == fitted.history
+    assert np.array_equal(again.membership.score, fitted.membership.score)
+
+
+KILLED = """
+import sys, numpy as np
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.test_training import MODEL, load
+from rvqvae.config import TrainConfig
+from rvqvae.training import fit
+images = load("mnist")[0][:400, None]
+done = fit(images, MODEL, TrainConfig(epochs=4, membership="literal"), seed=3, directory=Path({out!r}))
+np.save({out!r} + "/weights.npy", done.model.encoder.head.weight.detach().numpy())
+"""
+
+
+def test_kill_dash_nine_loses_nothing(tmp_path):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    scripts = {name: KILLED.format(root=root, out=str(tmp_path / name)) for name in ("killed", "whole")}
+    for name in scripts:
+        (tmp_path / name).mkdir()
+    victim = subprocess.Popen([sys.executable, "-c", scripts["killed"]])
+    state = tmp_path / "killed" / "training.pt"
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert state.exists() and not (tmp_path / "killed" / "weights.npy").exists()
+    for script in scripts.values():
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=200)
+    one, two = (np.load(tmp_path / name / "weights.npy") for name in scripts)
+    assert np.array_equal(one, two)
+
+
+def test_another_run_s_folder_is_refused(data, tmp_path):
+    config = TrainConfig(epochs=1, membership="all")
+    fit(data[0], MODEL, config, seed=0, directory=tmp_path)
+    with pytest.raises(InputError, match="another run"):
+        fit(data[0], MODEL, config, seed=1, directory=tmp_path)
+    (tmp_path / "training.pt").write_bytes(b"not a state")
+    with pytest.raises(InputError, match="not a readable training state"):
+        fit(data[0], MODEL, config, seed=0, directory=tmp_path)
+
+
+def test_divergence_names_term_batch_and_rate(data, monkeypatch):
+    from rvqvae.model import TwoCodebookVQVAE
+
+    loss = TwoCodebookVQVAE.loss
+    monkeypatch.setattr(TwoCodebookVQVAE, "loss", lambda self, out: loss(self, out) * float("nan"))
+    with pytest.raises(InputError, match=r"loss is nan at batch 1 of 4, learning rate \d"):
+        fit(data[0][:100], MODEL, TrainConfig(epochs=1, batch_size=32, membership="all"), seed=0)
+
+
+def test_bad_input_is_refused(data):
+    x = np.full((20, 5), np.nan, np.float32)
+    with pytest.raises(InputError, match="NaN"):
+        fit(x, MODEL, TrainConfig(membership="all"), seed=0)
+    with pytest.raises(InputError, match="warm start"):
+        fit(data[0], MODEL, TRAIN, seed=0)
+
+
+@pytest.mark.parametrize(
+    "name, value", [("epochs", 0), ("batch_size", 0), ("learning_rate", 0), ("membership", "x")]
+)
+def test_values_out_of_range_name_the_limit(name, value):
+    with pytest.raises(InputError, match=name):
+        TrainConfig(**{name: value})
