@@ -2,8 +2,8 @@
 
     python -m pipelines.benchmark_training
 
-Both train on the committed MNIST sample, 5,000 images of 28 x 28, in turns, so that a busy machine slows both.
-The plain loop is the least that a user would write: one codebook, Euclidean distance, no recording, no clipping.
+Both train on the committed MNIST sample, 5,000 images of 28 x 28, in turns, so that a busy machine slows
+both. The plain loop is the least that a user would write: one codebook, no recording, no clipping.
 """
 
 from __future__ import annotations
