@@ -1,8 +1,8 @@
 """Does a Robust VQ-VAE trained on dirty data generate clean images?
 
-    python -m pipelines.robust_generation                                   # under 5 minutes on 2 cores
+    python -m pipelines.robust_generation                                   # about 5 minutes on 2 cores
     python -m pipelines.robust_generation --config configs/mnist_fashion.yaml --root DATASETS
-    python -m pipelines.robust_generation --inliers fashion_mnist --outliers mnist --total 3000
+    python -m pipelines.robust_generation --inliers fashion_mnist --outliers mnist
 
 Contaminates a set, trains four models on it, fits a PixelCNN prior to the codes of what each of them
 keeps, samples, and measures the samples against clean held-out images. The truth serves the

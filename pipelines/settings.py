@@ -28,7 +28,7 @@ class Settings:
     """Data set that the outliers come from."""
     rate: float = 0.3
     """Outliers / total."""
-    total: int | None = 4000
+    total: int | None = 3000
     """Images to train on; null takes all inliers that there are."""
     root: str | None = None
     """Folder with the full sets as torchvision stores them; null takes the committed samples."""
