@@ -26,6 +26,8 @@ Report = Callable[[int, dict[str, float]], None]
 
 TERMS = ("loss", "reconstruction", "commitment", "codebook")
 EVALUATION_BATCH = 512
+STATE_FORMAT = 1
+"""Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
 POOL = 1024
 """Samples whose encodings start or revive a codebook."""
 
@@ -79,7 +81,7 @@ def fit(
     start = start or Membership(np.zeros(n), np.zeros(n, bool), np.zeros(n))
     membership = start
     history: list[dict[str, float]] = []
-    fingerprint = _fingerprint(data, model_config, train_config, seed, membership, contamination)
+    fingerprint = _fingerprint(data, STATE_FORMAT, model_config, train_config, seed, membership, contamination)
     path = directory / "training.pt" if directory else None
     if path and (state := load_state(path, fingerprint)):
         model.load_state_dict(state["model"])
