@@ -20,8 +20,7 @@ from rvqvae.contamination import Contaminated
 from rvqvae.features import extract_features
 from rvqvae.figures import curves_figure, image_grid, reconstruction_figure, save_png, score_histogram
 from rvqvae.membership import Membership
-from rvqvae.metrics import Judge, purity
-from rvqvae.metrics.summary import generation_metrics
+from rvqvae.metrics import Judge, generation_metrics, purity
 from rvqvae.priors import fit_prior
 from rvqvae.tracking import Tracker
 from rvqvae.training import Fitted, decode_codes, fit, inlier_codes

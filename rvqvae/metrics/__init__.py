@@ -8,13 +8,16 @@ from rvqvae.metrics.bootstrap import bootstrap_interval, mean_interval
 from rvqvae.metrics.distances import frechet_distance, kernel_distance
 from rvqvae.metrics.manifold import PRDC, PRDCIndicators, prdc_indicators, precision_recall_density_coverage
 from rvqvae.metrics.purity import Judge, purity
+from rvqvae.metrics.summary import GenerationMetrics, generation_metrics
 
 __all__ = [
     "PRDC",
+    "GenerationMetrics",
     "Judge",
     "PRDCIndicators",
     "bootstrap_interval",
     "frechet_distance",
+    "generation_metrics",
     "kernel_distance",
     "mean_interval",
     "prdc_indicators",
