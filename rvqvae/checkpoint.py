@@ -46,6 +46,6 @@ def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
         ) from error
     if state.get("fingerprint") != fingerprint:
         raise InputError(
-            f"{path.parent} holds another run (other data, configuration, seed or version); choose another folder"
+            f"{path.parent} holds another run (of other data, settings, seed or version); use another folder"
         )
     return state

@@ -81,7 +81,9 @@ def fit(
     start = start or Membership(np.zeros(n), np.zeros(n, bool), np.zeros(n))
     membership = start
     history: list[dict[str, float]] = []
-    fingerprint = _fingerprint(data, STATE_FORMAT, model_config, train_config, seed, membership, contamination)
+    fingerprint = _fingerprint(
+        data, STATE_FORMAT, model_config, train_config, seed, membership, contamination
+    )
     path = directory / "training.pt" if directory else None
     if path and (state := load_state(path, fingerprint)):
         model.load_state_dict(state["model"])
