@@ -27,18 +27,20 @@ FLAT = 0.05
 SMALLEST = 16
 """A group with fewer images cannot carry a codebook."""
 GROUPS = 20
-REPEATS = 10
+REPEATS = 20
 PER_GROUP = 120
 """Images to a group in small sets: with 80 the codebooks of 1,500 images are too poor to tell (.165 against
 .115), with 120 they are not (.265 against .137; 800 images: .254 against .152); 400 images are too few.
 """
-LINK = 0.19
+LINK = 0.20
 """Above this mean gap a group is foreign.
 
 Measured over 3 seeds at N up to 4,000, 8 clusterings: between MNIST, Fashion-MNIST and noise at rates
 .05 to .45 the mean gap of the outliers is .228 to .72; of the classes of a clean set at most .143 (the
-digit 1, trousers), of single classes with others as outliers at most .06. With 4 x 4 patches, other numbers
-of codes or groups, the mean of both directions, or average linkage, the two ranges overlap.
+digit 1, trousers), of single classes with others as outliers at most .06. One clustering strays by .07, so
+with 10 the digit 1 was once called foreign; with 20, in 27 sets of 1,500 to 10,000 images, nothing was.
+With 4 x 4 patches, other numbers of codes or groups, the mean of both directions, or average linkage, the
+two ranges overlap.
 """
 
 

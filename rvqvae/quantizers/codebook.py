@@ -4,7 +4,8 @@ Sources: van den Oord et al. 2017 (quantisation, straight-through, commitment; a
 averages); the distance weighted by directional variances after the abstract of Lai, Zou and Lerman 2022,
 whose formula is not public. Ours: principal directions of the codewords, weights 1 / standard deviation
 normalised to sum to the dimension, because on contaminated codebooks it is the only inverse form that beat
-the plain distance under both bases, and it lost at most .004 on clean ones.
+the plain distance under both bases, and it lost at most .004 on clean ones. It costs reconstruction, though:
+after 10 epochs on 3,000 digits the error on held-out ones is .0075, with the plain distance .0054.
 """
 
 from __future__ import annotations
