@@ -34,7 +34,7 @@ def tracker(directory: Path, **options) -> Tracker:
 
 def report_everything(run: Tracker) -> None:
     """One child with all that a run can keep."""
-    with run.child("robust model", {"model": ModelConfig(), "rate": 0.3}) as child:
+    with run.child("robust model", {"model": ModelConfig(channels=64), "rate": 0.3}) as child:
         for epoch in range(3):
             child.metrics({"loss": 1 / (epoch + 1), "FD (features)": 5, "purity": None}, step=epoch)
         child.text("a b", "tables/final.txt")
