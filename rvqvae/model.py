@@ -86,14 +86,19 @@ class TwoCodebookVQVAE(nn.Module):
         """(B, *shape) float -> (B, code_dim, h, w)."""
         return self.encoder(x)
 
-    def quantize(self, x: Tensor, book: Codebook | None = None) -> Quantized:
-        """In ``book``, else the inlier codebook: codes, distance (B, h, w), vectors (B, code_dim, h, w)."""
+    def quantize(self, x: Tensor) -> Quantized:
+        """In the inlier codebook: codes and distance (B, h, w), vectors (B, code_dim, h, w)."""
         encodings = self.encode(x)
-        found = (book or self.inlier_codebook)(_as_vectors(encodings))
+        found = self.inlier_codebook(_as_vectors(encodings))
         grid = (len(x), *self.grid)
         return Quantized(
             found.codes.reshape(grid), _as_grid(found.vectors, encodings.shape), found.distance.reshape(grid)
         )
+
+    def compete(self, x: Tensor) -> tuple[Quantized, Quantized]:
+        """Rows of h * w positions, quantised by the inlier and by the outlier codebook."""
+        z = _as_vectors(self.encode(x))
+        return self.inlier_codebook(z), self.outlier_codebook(z)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Inlier codes (B, h, w) int64 -> (B, *shape) float32."""

@@ -177,24 +177,20 @@ def reconstruction_errors(model: TwoCodebookVQVAE, data: Tensor) -> NDArray[np.f
 def evidence(model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_]) -> Evidence:
     """What both codebooks say of each of the N samples; ``is_outlier`` (N,) are the sets they learned."""
     model.eval()
-    sides: list[list[NDArray[np.float64]]] = []
-    for book, own in ((model.inlier_codebook, ~is_outlier), (model.outlier_codebook, is_outlier)):
-        found = [_quantize(model, book, batch) for batch in data.split(EVALUATION_BATCH)]
-        codes = torch.cat([q.codes for q in found])
-        sides.append([torch.cat([q.distance for q in found]).double().numpy(), _surprise(codes, book, own)])
-    (inlier_distance, inlier_surprise), (outlier_distance, outlier_surprise) = sides
-    return Evidence(inlier_distance, outlier_distance, inlier_surprise, outlier_surprise)
-
-
-class _Coded(NamedTuple):
-    codes: Tensor
-    distance: Tensor
-
-
-def _quantize(model: TwoCodebookVQVAE, book: Codebook, batch: Tensor) -> _Coded:
-    x = to_float(batch.to(model.data_scale.device))
-    found = model.quantize(x, book)
-    return _Coded(found.codes.flatten(1).cpu(), found.distance.flatten(1).mean(1).cpu())
+    device, positions = model.data_scale.device, model.grid[0] * model.grid[1]
+    codes: tuple[list[Tensor], list[Tensor]] = ([], [])
+    distances: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for batch in data.split(EVALUATION_BATCH):
+        for side, found in enumerate(model.compete(to_float(batch.to(device)))):
+            codes[side].append(found.codes.reshape(-1, positions).cpu())
+            distances[side].append(found.distance.reshape(-1, positions).mean(1).cpu())
+    inlier, outlier = (torch.cat(parts).double().numpy() for parts in distances)
+    return Evidence(
+        inlier,
+        outlier,
+        _surprise(torch.cat(codes[0]), model.inlier_codebook, ~is_outlier),
+        _surprise(torch.cat(codes[1]), model.outlier_codebook, is_outlier),
+    )
 
 
 def _surprise(codes: Tensor, book: Codebook, own: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig
 
+START_POINTS = 32
+"""Encodings a codeword that the k-means start looks at."""
+
 
 class Quantized(NamedTuple):
     """Nearest codewords of N vectors."""
@@ -75,9 +78,10 @@ class Codebook(nn.Module):
         """K-means start from encodings ``z`` (N, D); of fewer than K, copies with a small jitter."""
         if len(z) == 0:
             return
-        order = torch.randperm(len(z), generator=generator).to(z.device)
+        order = torch.randperm(len(z), generator=generator)[: START_POINTS * self.n_codes].to(z.device)
+        z = z[order].float()
         repeats = -(-self.n_codes // len(z))
-        centres = z[order].repeat(repeats, 1)[: self.n_codes].float().clone()
+        centres = z.repeat(repeats, 1)[: self.n_codes].clone()
         if repeats > 1:
             noise = torch.randn(centres.shape, generator=generator).to(z.device)
             centres += 1e-3 * z.std() * noise if len(z) > 1 else 1e-3 * noise
@@ -85,7 +89,7 @@ class Codebook(nn.Module):
             for _ in range(iterations):
                 nearest = torch.cdist(z, centres).argmin(1)
                 counts = torch.bincount(nearest, minlength=self.n_codes)[:, None]
-                sums = torch.zeros_like(centres).index_add_(0, nearest, z.float())
+                sums = torch.zeros_like(centres).index_add_(0, nearest, z)
                 centres = torch.where(counts > 0, sums / counts.clamp_min(1), centres)
         self.codewords.copy_(centres)
         self.mass.fill_(1.0)
