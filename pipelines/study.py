@@ -1,184 +1,236 @@
 """Who belongs? Pairs of inliers and outliers x rates x seeds x methods, the rate unknown to every method.
 
-    python -m pipelines.study                                # the committed samples, one seed
+    python -m pipelines.study                                # the committed samples, one seed, all peers
+    python -m pipelines.study --peers []                     # rvqvae alone
     python -m pipelines.study --root ROOT --seeds [0,1,2]    # the full sets (ROOT as torchvision stores them)
 
-Every cell is kept in OUT/cells.csv as soon as it is measured, so the same command continues. Only `rvqvae`
-decides whom to drop; the peers need a rate for that, so they are compared by AUROC alone.
+Every cell is kept in OUT/cells.csv as soon as it is measured, so the same command continues, and one with
+more pairs, rates, seeds or peers adds to it. OUT/table.md and three figures say what came out. Only
+`rvqvae` decides whom to drop; the peers need a rate for that, so they are compared by AUROC alone.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from time import perf_counter
-from typing import NamedTuple, get_type_hints
 
 import numpy as np
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from sklearn.covariance import EllipticEnvelope
-from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import LocalOutlierFactor
 
-from data.recipes import load
-from rvqvae.checkpoint import write_atomically
-from rvqvae.contamination import Contaminated, contaminate, noise_images, split_classes
+from pipelines import peers as others
+from pipelines import study_figures, study_tables
+from pipelines.pairs import draw, require
+from pipelines.study_cells import (
+    NAN,
+    Cell,
+    append,
+    claim,
+    metered,
+    probability_file,
+    read,
+    write,
+)
+from pipelines.study_own import OWN, Detection, detect
+from rvqvae.contamination import Contaminated
 from rvqvae.errors import InputError
-from rvqvae.features import extract_views
-from rvqvae.membership import warm_start
+from rvqvae.tracking import Tracker
 
-Images = NDArray[np.uint8]
-Views = list[NDArray[np.generic]]
-PAIRS = ("mnist/fashion_mnist", "fashion_mnist/mnist", "mnist/noise", "mnist:4", "fashion_mnist:0")
-CLEAN = ("mnist", "fashion_mnist")
-PEERS = ("IForest", "MCD", "LOF")
-
-
-class Cell(NamedTuple):
-    """One measurement; nan where there is nothing to measure."""
-
-    pair: str
-    rate: float
-    seed: int
-    method: str
-    images: int
-    auroc: float
-    estimated_rate: float
-    outliers_kept: float
-    inliers_dropped: float
-    seconds: float
+PAIRS = (
+    "mnist/fashion_mnist", "fashion_mnist/mnist", "mnist/noise", "mnist:4", "fashion_mnist:0",
+    "tinted_fashion/tinted_mnist", "flower/china",
+)  # fmt: skip
+CLEAN = ("mnist", "fashion_mnist", "mnist:1", "mnist:4", "fashion_mnist:0", "fashion_mnist:1")
+WIDTH = 120
+"""Characters that the tables need; a narrower terminal breaks their lines, which loses nothing."""
+RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.45)
 
 
-def draw(pair: str, rate: float, seed: int, total: int, root: str | None) -> Contaminated:
-    """``a/b``: b among a; ``a:4``: class 4 of a among its other classes; ``a``: a as it is."""
-    name, _, other = pair.partition("/")
-    name, _, label = name.partition(":")
-    images, labels = load(name, root)
-    images = images[:, None]
-    if label:
-        inliers, outliers = split_classes(images, labels, int(label))
-    elif other == "noise":
-        inliers, outliers = images, noise_images(total, (1, 28, 28), "uniform", seed)
-    else:
-        inliers, outliers = images, load(other, root)[0][:, None] if other else images[:0]
-    total = min(total, int(len(inliers) / (1 - rate)), int(len(outliers) / rate) if rate else total)
-    return contaminate(inliers, outliers, rate, seed, total=total)
+class Case:
+    """One mixture, its held-out twin, and its views, each made when it is first asked for."""
 
+    def __init__(self, pair: str, rate: float, seed: int, total: int, root: str | None) -> None:
+        self.key = (pair, rate, seed)
+        self.drawn = draw(pair, rate, seed, total, root)
+        self.held_out = cache(lambda: draw(pair, rate, seed, total, root, train=False))
+        self.view = cache(
+            lambda name: metered(lambda: others.view_of(self.drawn.images, name, seed))
+        )  # (matrix, cost)
 
-def peer_scores(method: str, views: Views, seed: int) -> NDArray[np.float64]:
-    """(N,) higher = more normal; scikit-learn's defaults, on the features, the view that suits them best."""
-    x = PCA(min(48, len(views[1]) - 1), random_state=seed).fit_transform(views[1])
-    if method == "LOF":
-        return LocalOutlierFactor().fit(x).negative_outlier_factor_
-    makers: dict[str, Callable[[], IsolationForest | EllipticEnvelope]] = {
-        "IForest": lambda: IsolationForest(random_state=seed),
-        "MCD": lambda: EllipticEnvelope(random_state=seed),
-    }
-    return makers[method]().fit(x).score_samples(x)
+    def measure(self, method: str, out: Path) -> Cell:
+        return self._own(out) if method == OWN else self._peer(method)
 
-
-def measure(pair: str, rate: float, seed: int, total: int, root: str | None, peers: bool) -> list[Cell]:
-    """All methods on one contaminated set."""
-    mixture = draw(pair, rate, seed, total, root)
-    truth, n = mixture.is_outlier, len(mixture.images)
-
-    def auroc(score: NDArray[np.float64]) -> float:
-        return float(roc_auc_score(truth, -score)) if truth.any() else float("nan")
-
-    begin = perf_counter()
-    views = extract_views(mixture.images)
-    start = warm_start(views, images=mixture.images, seed=seed)
-    found = start.is_outlier
-    kept = float((~found)[truth].mean()) if truth.any() else float("nan")
-    seconds = round(perf_counter() - begin, 1)
-    dropped = float(found[~truth].mean())
-    cells = [
-        Cell(pair, rate, seed, "rvqvae", n, auroc(start.score), float(found.mean()), kept, dropped, seconds)
-    ]
-    nan = float("nan")
-    for method in PEERS if peers and truth.any() else ():
-        begin = perf_counter()
-        score = auroc(peer_scores(method, views, seed))
-        cells.append(
-            Cell(pair, rate, seed, method, n, score, nan, nan, nan, round(perf_counter() - begin, 1))
+    def _own(self, out: Path) -> Cell:
+        truth = self.drawn.is_outlier
+        found, cost = metered(lambda: detect(self.drawn.images, self.key[2]))
+        cell = Cell(
+            *self.key,
+            OWN,
+            len(truth),
+            auroc(truth, found.score),
+            heldout_auroc=self._heldout_auroc(found),
+            estimated_rate=float(found.is_outlier.mean()),
+            rate_low=found.interval[0],
+            rate_high=found.interval[1],
+            outliers_kept=float((~found.is_outlier)[truth].mean()) if truth.any() else NAN,
+            inliers_dropped=float(found.is_outlier[~truth].mean()),
+            verdict=found.verdict,
+            seconds=cost.seconds,
+            peak_gib=cost.gib,
         )
-    return cells
+        if found.probability is not None:
+            path = probability_file(out, cell)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(path, probability=found.probability, is_outlier=truth)
+        return cell
+
+    def _heldout_auroc(self, found: Detection) -> float:
+        if found.score_new is None or not self.drawn.is_outlier.any():
+            return NAN
+        new: Contaminated = self.held_out()
+        return auroc(new.is_outlier, found.score_new(new.images))
+
+    def _peer(self, method: str) -> Cell:
+        truth = self.drawn.is_outlier
+        view, seen = self.view(others.PEERS[method].view)
+        score, fitted = metered(lambda: others.score(method, view, self.key[2]))
+        return Cell(
+            *self.key,
+            method,
+            len(truth),
+            auroc(truth, score),
+            seconds=round(seen.seconds + fitted.seconds, 2),
+            peak_gib=max(seen.gib, fitted.gib),
+        )
 
 
-def read(path: Path) -> list[Cell]:
-    """The cells measured so far; a last line that a kill cut short is left out."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["seconds"]]
-    return [Cell(**{key: kind(row[key]) for key, kind in get_type_hints(Cell).items()}) for row in rows]
-
-
-def table(cells: list[Cell]) -> Table:
-    """Mean over seeds of each pair and rate."""
-    made = Table(caption="AUROC; of rvqvae also: estimated rate, outliers kept, inliers dropped")
-    for i, title in enumerate(["pair", "rate", "rvqvae", "est.", "kept", "dropped", *PEERS]):
-        made.add_column(title, justify="right" if i else "left")
-    for pair, rate in dict.fromkeys((cell.pair, cell.rate) for cell in cells):
-        here = [cell for cell in cells if (cell.pair, cell.rate) == (pair, rate)]
-        own = [cell for cell in here if cell.method == "rvqvae"]
-        numbers = [np.mean([getattr(cell, key) for cell in own]) for key in Cell._fields[5:9]]
-        numbers += [np.mean([c.auroc for c in here if c.method == m] or [np.nan]) for m in PEERS]
-        made.add_row(pair, f"{rate:g}", *("" if np.isnan(x) else f"{x:.3f}" for x in numbers))
-    return made
+def auroc(truth: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
+    return float(roc_auc_score(truth, -score)) if truth.any() else NAN
 
 
 def study(
     pairs: tuple[str, ...] = PAIRS,
-    rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.45),
+    rates: tuple[float, ...] = RATES,
     seeds: tuple[int, ...] = (0,),
+    clean: tuple[str, ...] = CLEAN,
     total: int = 4000,
     root: str | None = None,
     out: str = "runs/study",
-    peers: bool = True,
+    peers: tuple[str, ...] = tuple(others.PEERS),
+    tracking: bool = True,
 ) -> None:
     """Measure who is called an outlier.
 
     Args:
-        pairs: a/b, a/noise or a:class, of mnist and fashion_mnist
-        rates: outliers / total; clean sets are measured besides
+        pairs: a/b, a:class or a:class/b of mnist, fashion_mnist, tinted_mnist, tinted_fashion, flower,
+            china, noise
+        rates: outliers / total
         seeds: of the draws and the methods
-        total: images of a set, fewer where the source has fewer
+        clean: sets, or classes of them as mnist:4, that must stay whole; measured at rate 0
+        total: images of a mixture, fewer where the source has fewer
         root: folder with the full sets; the committed samples without it
         out: folder of the results
-        peers: measure scikit-learn's detectors too
+        peers: other people's detectors to measure; [] for none
+        tracking: report to MLflow
     """
-    path = Path(out) / "cells.csv"
-    cells = read(path)
-    done = {cell[:3] for cell in cells}
+    folder, console = Path(out), Console()
+    check(pairs, rates, seeds, clean, total, peers)
+    claim(folder, total, root is not None)
+    cells = read(folder / "cells.csv")
     wanted = [(p, r, s) for s in seeds for p in pairs for r in rates] + [
-        (c, 0.0, s) for s in seeds for c in CLEAN
+        (c, 0.0, s) for s in seeds for c in clean
     ]
-    # Whole lines only, then one line after the other: a kill costs the cell it fell into.
-    text = io.StringIO()
-    csv.writer(text).writerows([Cell._fields, *cells])
-    write_atomically(path, text.getvalue().encode())
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        for key in track([key for key in wanted if key not in done], "study"):
-            fresh = measure(*key, total, root, peers)
-            writer.writerows(fresh)
-            file.flush()
-            cells += fresh
-    Console().print(table(cells))
+    parent = Tracker(
+        "study",
+        run_name=f"{len(pairs)} pairs x {len(rates)} rates x {len(seeds)} seeds",
+        params={"pairs": pairs, "rates": rates, "seeds": seeds, "clean": clean, "peers": peers}
+        | {"total": total, "full_sets": root is not None},
+        directory=folder,
+        enabled=tracking,
+    )
+    with parent:
+        fill(cells, folder, wanted, peers, total, root, console)
+        report(parent, folder, cells, console)
 
 
-if __name__ == "__main__":
+def check(
+    pairs: tuple[str, ...],
+    rates: tuple[float, ...],
+    seeds: tuple[int, ...],
+    clean: tuple[str, ...],
+    total: int,
+    peers: tuple[str, ...],
+) -> None:
+    """Fail now rather than after an hour."""
+    others.require(peers)
+    for pair in (*pairs, *clean):
+        require(pair)
+    if not ((pairs and rates) or clean) or not seeds:
+        raise InputError("there is nothing to measure: give --seeds, and --pairs with --rates or --clean")
+    if min(seeds) < 0:
+        raise InputError(f"seeds={list(seeds)} are out of range: they must be >= 0")
+    if not all(0 <= rate < 0.5 for rate in rates):
+        raise InputError(f"rates={list(rates)} are out of range: outliers / total is >= 0 and below 0.5")
+    if total < 100:
+        raise InputError(f"total={total} is out of range: it must be >= 100")
+
+
+def fill(
+    cells: list[Cell],
+    folder: Path,
+    wanted: list[tuple[str, float, int]],
+    peers: tuple[str, ...],
+    total: int,
+    root: str | None,
+    console: Console,
+) -> None:
+    """Measure the cells that are not there yet, and keep each at once."""
+    path = folder / "cells.csv"
+    write(path, cells)
+    done = {cell[:4] for cell in cells}
+    missing = {
+        key: [method for method in (OWN, *(peers if key[1] else ())) if (*key, method) not in done]
+        for key in wanted
+    }
+    for key in track([key for key in missing if missing[key]], "study", console=console):
+        case = Case(*key, total, root)
+        for method in missing[key]:
+            cells.append(case.measure(method, folder))
+            append(path, cells[-1])
+
+
+def report(parent: Tracker, folder: Path, cells: list[Cell], console: Console) -> None:
+    """Tables and figures to the folder, and all of it to MLflow: a run for each method, inside one."""
+    sheets = study_tables.sheets(cells)
+    console.width = max(console.width, WIDTH)
+    for sheet in sheets:
+        console.print(study_tables.as_rich(sheet))
+    parent.text(study_tables.as_markdown(sheets), "table.md")
+    parent.artifact(folder / "cells.csv")
+    for name, figure in study_figures.figures(folder, cells).items():
+        parent.figure(figure, f"{name}.png")
+    for method in study_tables.methods(cells):
+        with parent.child(method, {"method": method}) as child:
+            for percent, values in study_tables.curves(cells, method).items():
+                child.metrics(values, step=percent)
+    console.print(f"kept in {folder}", highlight=False)
+
+
+def main() -> int:
     try:
         auto_cli(study)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print("error:", error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

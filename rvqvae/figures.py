@@ -23,7 +23,7 @@ ACCENT = "#c8321e"
 INK = "#333333"
 MUTED = "#8a8a8a"
 _SHADES = ("#333333", "#8a8a8a", "#bdbdbd", "#5f7f99")
-_STYLE: Any = {
+STYLE: Any = {
     "figure.dpi": 150,
     "savefig.dpi": 150,
     "font.size": 9,
@@ -40,6 +40,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
+"""Settings for ``matplotlib.rc_context`` under which all figures of the project are drawn."""
 _GAP = 2  # pixels between images of a grid
 
 Images = NDArray[np.uint8] | torch.Tensor
@@ -72,7 +73,7 @@ def reconstruction_figure(
     """Originals, each above its reconstruction; images that ``marks`` flags are framed."""
     flags = _flags(marks, len(originals))
     starts = range(0, len(originals), columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         sheet = _Sheet(columns, [2] * len(starts), torch.as_tensor(originals).shape[2:])
         for start in starts:
             part = slice(start, start + columns)
@@ -92,7 +93,7 @@ def generation_figure(
     note: str | None = None,
 ) -> Figure:
     """One block of images for each row, its title and caption at the left, flagged images framed."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         lines = [-(-len(images) // columns) for images in rows.values()]
         shape = torch.as_tensor(next(iter(rows.values()))).shape[2:]
         sheet = _Sheet(columns, lines, shape, note=note)
@@ -113,7 +114,7 @@ def score_histogram(
     """Distribution of scores, by truth where it is known, with the threshold that was used."""
     values = np.asarray(scores, dtype=float)
     finite = np.isfinite(values)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6, 2.8), layout="constrained")
         axes = figure.subplots()
         # A few extreme scores must not squeeze all others into one bin.
@@ -160,7 +161,7 @@ def curves_figure(history: Sequence[Mapping[str, float]]) -> Figure:
             panels.setdefault(panel, []).append(name)
     epochs = [record.get("epoch", index) for index, record in enumerate(history)]
     shown = [panel for panel in PANELS if panel in panels]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1 * max(1, len(shown)), 2.7), layout="constrained")
         for axes, panel in zip(figure.subplots(1, max(1, len(shown)), squeeze=False)[0], shown, strict=False):
             _curves(axes, epochs, {n: [record.get(n) for record in history] for n in panels[panel]})

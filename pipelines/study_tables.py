@@ -1,0 +1,153 @@
+"""The study's tables: every number is the mean of the seeds, with their standard deviation if several."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from pipelines.peers import PEERS
+from pipelines.study_cells import Cell
+from pipelines.study_own import OWN
+
+
+class Sheet(NamedTuple):
+    """A table of texts."""
+
+    title: str
+    head: list[str]
+    lines: list[list[str]]
+    note: str = ""
+
+
+def methods(cells: Sequence[Cell]) -> list[str]:
+    """Ours first, then the peers that were measured."""
+    there = {cell.method for cell in cells}
+    return [name for name in (OWN, *PEERS) if name in there]
+
+
+def mixtures(cells: Sequence[Cell]) -> list[tuple[str, float]]:
+    """Pairs and rates, in the order of the pairs."""
+    order = list(dict.fromkeys(cell.pair for cell in cells))
+    return sorted({(cell.pair, cell.rate) for cell in cells}, key=lambda key: (order.index(key[0]), key[1]))
+
+
+def sheets(cells: Sequence[Cell]) -> list[Sheet]:
+    dirty = [cell for cell in cells if cell.rate > 0]
+    own = [cell for cell in cells if cell.method == OWN]
+    return ([auroc_sheet(dirty)] if dirty else []) + ([decision_sheet(own)] if own else [])
+
+
+def auroc_sheet(cells: Sequence[Cell]) -> Sheet:
+    """All methods for each pair and rate; then the mean and the worst of each method, and what it costs."""
+    names = methods(cells)
+    of = {name: [cell for cell in cells if cell.method == name] for name in names}
+    lines = [
+        [pair, f"{rate:g}"]
+        + [spread([c.auroc for c in of[name] if (c.pair, c.rate) == (pair, rate)]) for name in names]
+        for pair, rate in mixtures(cells)
+    ]
+    lines.append(["mean", "", *(f"{np.mean([c.auroc for c in of[name]]):.3f}" for name in names)])
+    lines.append(["worst", "", *(f"{min(c.auroc for c in of[name]):.3f}" for name in names)])
+    lines.append(["seconds", "", *(f"{np.mean([c.seconds for c in of[name]]):.1f}" for name in names)])
+    return Sheet("AUROC", ["pair", "rate", *names], lines, "rate = outliers / total, unknown to all methods")
+
+
+def decision_sheet(cells: Sequence[Cell]) -> Sheet:
+    """What our method decides, without being told the rate; clean sets have rate 0."""
+    lines = []
+    for pair, rate in mixtures(cells):
+        here = [cell for cell in cells if (cell.pair, cell.rate) == (pair, rate)]
+        low, high = (np.mean([getattr(cell, key) for cell in here]) for key in ("rate_low", "rate_high"))
+        lines.append(
+            [pair, f"{rate:g}", f"{np.mean([cell.images for cell in here]):.0f}"]
+            + [spread([cell.estimated_rate for cell in here])]
+            + ["" if np.isnan(low) else f"{low:.3f}–{high:.3f}"]
+            + [spread([getattr(cell, key) for cell in here]) for key in ("outliers_kept", "inliers_dropped")]
+            + [verdicts(here)]
+            + [spread([cell.heldout_auroc for cell in here])]
+            + [
+                f"{np.mean([cell.seconds for cell in here]):.1f}",
+                f"{max(cell.peak_gib for cell in here):.1f}",
+            ]
+        )
+    head = [
+        "pair",
+        "rate",
+        "images",
+        "estimated",
+        "95 % interval",
+        "outliers kept",
+        "inliers dropped",
+        "verdict",
+    ]
+    head += ["held-out AUROC", "seconds", "GiB"]
+    return Sheet(f"Decisions of {OWN}", head, lines, coverage(cells))
+
+
+def coverage(cells: Sequence[Cell]) -> str:
+    """How far the estimated rate is off, and how often its interval holds the truth."""
+    error = np.mean([abs(cell.estimated_rate - cell.rate) for cell in cells])
+    text = f"mean absolute error of the rate {error:.3f}"
+    given = [cell for cell in cells if not np.isnan(cell.rate_low)]
+    if given:
+        holds = sum(cell.rate_low <= cell.rate <= cell.rate_high for cell in given)
+        text += f"; the interval holds the truth in {holds} of {len(given)} cells ({holds / len(given):.0%})"
+    return text
+
+
+def curves(cells: Sequence[Cell], method: str) -> dict[int, dict[str, float]]:
+    """By rate in percent, as MLflow's steps are whole numbers: the numbers of one method for each pair."""
+    made: dict[int, dict[str, float]] = {}
+    for pair, rate in mixtures([cell for cell in cells if cell.method == method]):
+        here = [c for c in cells if (c.pair, c.rate, c.method) == (pair, rate, method)]
+        numbers = {
+            key: float(np.mean([getattr(cell, key) for cell in here]))
+            for key in ("auroc", "heldout_auroc", "estimated_rate", "seconds")
+        }
+        known = {f"{key}/{pair}": number for key, number in numbers.items() if not np.isnan(number)}
+        made.setdefault(round(100 * rate), {}).update(known)
+    return made
+
+
+def spread(values: Sequence[float]) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    if not known:
+        return ""
+    mean = f"{np.mean(known):.3f}"
+    return mean if len(known) == 1 else f"{mean} ±{np.std(known, ddof=1):.3f}"
+
+
+def verdicts(cells: Sequence[Cell]) -> str:
+    """The verdict, or how often each was given."""
+    counts = Counter(cell.verdict for cell in cells if cell.verdict)
+    if len(counts) < 2:
+        return "".join(counts)
+    return ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
+
+
+def as_rich(sheet: Sheet) -> Table:
+    """As narrow as its words allow: a mean and its spread, and a long name, go on two lines."""
+    made = Table(title=sheet.title, caption=sheet.note, caption_justify="left", title_justify="left")
+    made.box, made.padding, made.show_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
+    for i, (name, *values) in enumerate(zip(sheet.head, *sheet.lines, strict=True)):
+        name = name.replace("-", "- ")
+        width = max(len(word) for text in (name, *values) for word in text.split() or [""])
+        made.add_column(name, min_width=width, max_width=width, justify="right" if i else "left")
+    for line in sheet.lines:
+        made.add_row(*line)
+    return made
+
+
+def as_markdown(sheets: Sequence[Sheet]) -> str:
+    return "\n".join(_markdown(sheet) for sheet in sheets)
+
+
+def _markdown(sheet: Sheet) -> str:
+    rule = ["---", *["---:"] * (len(sheet.head) - 1)]
+    lines = [f"| {' | '.join(line)} |" for line in [sheet.head, rule, *sheet.lines]]
+    return "\n".join([f"## {sheet.title}", "", *lines, "", sheet.note, ""])
