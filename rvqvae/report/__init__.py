@@ -128,9 +128,6 @@ def _data(rows: Sequence[Row], threshold: float, cards: Sequence[Card]) -> dict[
         # A review belongs to this very manifest.
         "key": "rvqvae-review-" + hashlib.sha256(_json(columns).encode()).hexdigest(),
         "threshold": threshold,
-        "kept": _text(True),
-        "dropped": _text(False),
-        "newline": "\n",
         "columns": columns,
         "cards": _cards(rows, threshold, cards),
     }
@@ -191,4 +188,9 @@ def _heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _text(value: object) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    """As `write_manifest` writes it."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else repr(float(value))
+    return str(value)

@@ -7,7 +7,7 @@ const count = columns.path.length;
 const probability = columns.outlier_probability.map((text, row) =>
   columns.status[row] === "ok" && text !== "" ? Number(text) : NaN);
 const score = columns.score.map((text) => (text === "" ? NaN : Number(text)));
-const original = columns.keep.map((text) => text === data.kept);
+const original = columns.keep.map((text) => text === "true");
 const scored = probability.filter((p) => !Number.isNaN(p));
 
 const BY_HAND = "reviewed by hand";
@@ -344,11 +344,12 @@ function reason(row) {
 
 function manifest() {
   const names = Object.keys(columns);
+  // A bare carriage return, too, would end the line.
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const edited = { keep: (row) => (keeps(row) ? data.kept : data.dropped), reason };
+  const edited = { keep: (row) => String(keeps(row)), reason };
   const cell = (name, row) => quoted(edited[name] ? edited[name](row) : columns[name][row]);
   const lines = Array.from({ length: count }, (_, row) => names.map((name) => cell(name, row)).join(","));
-  return [names.join(","), ...lines, ""].join(data.newline);
+  return [names.join(","), ...lines, ""].join("\n");
 }
 
 // Python stands in for a byte that is no UTF-8 with a lone surrogate; the file gets the byte back.
