@@ -159,7 +159,7 @@ def draw_reliability(axes: Axes, probability: NDArray[np.float64], truth: NDArra
     axes.annotate(
         f"calibration error {error:.3f}", (0.98, 0.03), xycoords="axes fraction", ha="right", fontsize=7
     )
-    axes.set(xlim=(-0.08, 1.08), ylim=(-0.08, 1.08))
+    axes.set(xlim=(-0.08, 1.08), ylim=(-0.19, 1.08))
 
 
 def pairs_of(cells: Sequence[Cell]) -> list[str]:
