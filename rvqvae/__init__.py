@@ -18,7 +18,7 @@ _HOME = {
     "extract_views": "features",
     "fit": "training",
     "fit_prior": "priors",
-    "load_images": "images",
+    "load_images": "sources",
     "warm_start": "membership",
 }
 
