@@ -280,8 +280,8 @@ def _rows_of(path: Path) -> Source:
 def _upright_size(picture: Image.Image) -> Size:
     width, height = picture.size
     turned = False
-    # A PNG whose header has no EXIF would be decoded whole in search of it.
-    if picture.format != "PNG" or "exif" in picture.info:
+    # Pillow turns a TIFF by itself, and would decode a whole PNG in search of EXIF that its header lacks.
+    if picture.format in ("JPEG", "MPO", "WEBP") or "exif" in picture.info:
         with suppress(Exception):  # As in read_picture.
             turned = picture.getexif().get(ORIENTATION, 1) >= 5
     return (width, height) if turned else (height, width)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, TypeVar
 
@@ -36,6 +37,7 @@ from rvqvae.files import (
     open_source,
     same_pixels,
     unreadable,
+    why,
 )
 from rvqvae.images import MAX_SIDE, MIN_SIDE, check_sides
 
@@ -118,8 +120,9 @@ def read_source(
         ledger = _Ledger(source.names, headers)
         if deduplicate:
             ledger.join_equal_files()
-        wanted = wanted or _default_size(ledger.readable())
-        side = Side(wanted, channels or _channels(source, pool, headers, wanted))
+        readable = ledger.readable()
+        wanted = wanted or _default_size(source, readable)
+        side = Side(wanted, channels or _channels(source, pool, readable, wanted))
         todo = ledger.open_rows()
         names = [source.names[i] for i in todo]
         decoded = _in_order(pool, partial(decode, source, side), names, progress, "decode")
@@ -141,11 +144,11 @@ def load_images(path: str | Path, size: int | None = None) -> ImageSet:
     wanted = _check_size(size)
     with open_source(path) as source, _threads(None) as pool:
         names = source.names
-        headers = list(_in_order(pool, partial(inspect, source), names))
-        for name, header in zip(names, headers, strict=True):
+        headers = dict(zip(names, _in_order(pool, partial(inspect, source), names), strict=True))
+        for name, header in headers.items():
             if header.reason:
                 raise unreadable(name, header.reason)
-        wanted = wanted or _one_size(path, names, headers)
+        wanted = wanted or _one_size(path, headers)
         side = Side(wanted, _channels(source, pool, headers, wanted))
         images = np.empty((len(names), side.channels, *side.size), np.uint8)
         for i, pixels in enumerate(_in_order(pool, partial(decode, source, side), names)):
@@ -171,8 +174,8 @@ class _Ledger:
     def open_rows(self) -> list[int]:
         return [i for i in range(len(self.headers)) if i not in self.bad and i not in self.twins]
 
-    def readable(self) -> list[Header]:
-        """Headers of the open rows; InputError if there are none."""
+    def readable(self) -> dict[str, Header]:
+        """Headers of the open rows by name; InputError if there are none."""
         rows = self.open_rows()
         if not rows:
             i = min(self.bad)
@@ -180,7 +183,7 @@ class _Ledger:
                 f"none of the {len(self.names)} image files can be read: {self.names[i]}, for one, because "
                 f"{self.bad[i]}: repair them"
             )
-        return [self.headers[i] for i in rows]
+        return {self.names[i]: self.headers[i] for i in rows}
 
     def join_equal_files(self) -> None:
         first: dict[str, int] = {}
@@ -255,6 +258,10 @@ def _keep_in_file(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], pat
             # NumPy pads its headers so that the first axis can change.
             assert file.tell() == start
         os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {why(error)}: make room, or give another place"
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r")
@@ -303,12 +310,11 @@ def _in_order(
             progress(stage, done, len(items))
 
 
-def _channels(source: Source, pool: ThreadPoolExecutor, headers: Sequence[Header], size: Size) -> int:
+def _channels(source: Source, pool: ThreadPoolExecutor, headers: dict[str, Header], size: Size) -> int:
     """1 if every pixel of all is grey, else 3; as a rule the first colour file decides."""
     if source.channels is not None:
         return source.channels
-    pairs = zip(source.names, headers, strict=True)
-    names = [name for name, header in pairs if not header.reason and header.mode not in GREY_MODES]
+    names = [name for name, header in headers.items() if header.mode not in GREY_MODES]
     coloured = partial(is_coloured, source, size)
     if any(map(coloured, names[:CHUNK])) or any(_in_order(pool, coloured, names[CHUNK:])):
         return 3
@@ -324,20 +330,27 @@ def _check_size(size: int | Size | None) -> Size | None:
     return height, width
 
 
-def _default_size(headers: Sequence[Header]) -> Size:
-    """The size of all, if they agree and it is small."""
-    sizes = {header.size for header in headers}
-    own = sizes.pop()
-    return own if not sizes and max(own) <= DEFAULT_SIDE else (DEFAULT_SIDE, DEFAULT_SIDE)
+def _default_size(source: Source, headers: dict[str, Header]) -> Size:
+    """The size of all, if they agree and it is small; files that turn out to be damaged have no say."""
+    default = DEFAULT_SIDE, DEFAULT_SIDE
+    names: dict[Size, list[str]] = {}
+    for name, header in headers.items():
+        names.setdefault(header.size, []).append(name)
+
+    def real(size: Size) -> bool:
+        return not all(isinstance(decode(source, Side(default, 1), name), str) for name in names[size])
+
+    sizes = list(names) if len(names) == 1 else list(islice(filter(real, names), 2))
+    return sizes[0] if len(sizes) == 1 and max(sizes[0]) <= DEFAULT_SIDE else default
 
 
-def _one_size(path: str | Path, names: Sequence[str], headers: Sequence[Header]) -> Size:
-    first = headers[0].size
-    for name, header in zip(names, headers, strict=True):
+def _one_size(path: str | Path, headers: dict[str, Header]) -> Size:
+    first, size = next((name, header.size) for name, header in headers.items())
+    for name, header in headers.items():
         check_sides(*header.size, name, "give a size to resize to, such as size=64")
-        if header.size != first:
+        if header.size != size:
             raise InputError(
-                f"{path} holds images of different sizes, {names[0]} of {first} and {name} of {header.size} "
+                f"{path} holds images of different sizes, {first} of {size} and {name} of {header.size} "
                 "pixels (height, width): give one size for all, such as size=64"
             )
-    return first
+    return size
