@@ -39,10 +39,10 @@ def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
 
     Names that are not UTF-8 keep their bytes, numbers all their digits; nan is an empty field.
     """
-    lines = [_line(Row._fields)]
+    lines = [csv_line(Row._fields)]
     for row in rows:
-        numbers = _number_text(row.score), _number_text(row.outlier_probability)
-        lines.append(_line((*row[:3], *numbers, "true" if row.keep else "false", row.reason)))
+        numbers = number_text(row.score), number_text(row.outlier_probability)
+        lines.append(csv_line((*row[:3], *numbers, "true" if row.keep else "false", row.reason)))
     try:
         write_atomically(Path(path), "".join(lines).encode("utf-8", "surrogateescape"))
     except OSError as error:
@@ -107,14 +107,16 @@ def copy_kept(rows: Iterable[Row], source: str | Path, out: str | Path, link: bo
     return len(kept)
 
 
-def _line(fields: Iterable[str]) -> str:
+def csv_line(fields: Iterable[str]) -> str:
+    """One line of CSV, as all our tables are written."""
     buffer = StringIO(newline="")
     # Only with this end of line does csv put names with a carriage return into quotes.
     csv.writer(buffer, lineterminator="\r\n").writerow(fields)
     return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _number_text(value: float) -> str:
+def number_text(value: float) -> str:
+    """All its digits; empty for nan."""
     return "" if math.isnan(value) else repr(float(value))
 
 

@@ -141,7 +141,7 @@ def _cards(rows: Sequence[Row], threshold: float, cards: Sequence[Card]) -> list
             "section": SECTIONS[int(sections[card.index])]["name"],
             "size": max(card.image.shape[1:]),
             "image": _png(card.image.transpose(1, 2, 0)),
-            "heat": _png(_heat_colours(card.heat)),
+            "heat": _png(heat_colours(card.heat)),
             "nearest": _png(card.nearest.transpose(1, 2, 0)),
         }
         for card in cards
@@ -178,7 +178,7 @@ def _png(picture: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+def heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Evidence as a layer over the image: from clear over yellow to red, scaled to its own maximum."""
     evidence = np.nan_to_num(heat, nan=0, posinf=0, neginf=0).clip(0)
     levels = np.round(HEAT_LEVELS * evidence / (evidence.max(initial=0) or 1)) / HEAT_LEVELS
