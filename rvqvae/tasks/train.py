@@ -1,0 +1,46 @@
+"""Train a model on a dirty source, and keep nothing but the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from rvqvae.tasks.folder import check_outside, digest_of, locked
+from rvqvae.tasks.options import FitOptions, Progress
+from rvqvae.tasks.read import load_model, model_metadata, read_for_fit
+
+
+class Trained(NamedTuple):
+    """A saved model and what it makes of its training images."""
+
+    out: Path
+    contamination: float
+    contamination_interval: tuple[float, float]
+    verdict: str
+    done_before: bool
+    """Whether the model was there already, of the same options and files."""
+
+
+def train(
+    images: str | Path, out: str | Path, options: FitOptions | None = None, progress: Progress | None = None
+) -> Trained:
+    """Fit a model to the images of a source and save it as the folder `out`.
+
+    The same call takes up a training that was cut short. InputError for bad input, an `out` inside
+    `images`, in use, or holding something else.
+    """
+    images, out, options = Path(images), Path(out), options or FitOptions()
+    check_outside(out, images)
+    job = {"job": "train", "images": str(images.resolve()), **options.identity}
+    inputs = digest_of(images)
+    with locked(out) as folder:
+        done = folder.claim(job, inputs)
+        if done:
+            model, _ = load_model(out)
+        else:
+            found = read_for_fit(images, folder, options, progress)
+            model = options.estimator(folder.work, progress).fit(found.images)
+            model.save(out, metadata=model_metadata(found.side))
+            folder.finish()
+    low, high = model.contamination_interval_
+    return Trained(out, float(model.contamination_), (float(low), float(high)), model.verdict_, done)
