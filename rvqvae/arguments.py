@@ -178,7 +178,7 @@ COMMANDS = {
         "Writes OUT/manifest.csv (every file found), report.html (to review), summary.json and model/.\n"
         "IMAGES is never changed. The same command continues a run that was cut short.\n\n"
         "  rvqvae clean photos --out cleaned\n"
-        "  rvqvae clean photos --out cleaned --copy           and copy what is kept to cleaned/clean\n"
+        "  rvqvae clean photos --out cleaned --copy    # copies what is kept to cleaned/clean\n"
         "  rvqvae clean photos --out cleaned --contamination 0.05\n"
         "  rvqvae clean photos --out cleaned --dry-run\n"
         "  rvqvae clean photos --out final --manifest reviewed.csv --copy",

@@ -59,7 +59,7 @@ def _clean(values: Namespace, progress: Progress, command: str) -> list[str]:
     if done.copied is not None:
         files.append(f"clean/ ({done.copied:,} images)")
     return [
-        *(["Nothing has changed since this was done:"] if done.done_before else []),
+        *_before(done.done_before),
         _verdict(summary),
         _counts(summary, "images", "kept", "dropped", "unreadable", "duplicates", "near_duplicates"),
         f"In {out}: {', '.join(files)}. Open {out / 'report.html'} to review.",
@@ -96,7 +96,7 @@ def _train(values: Namespace, progress: Progress, command: str) -> list[str]:
 
     done = train(values.images, values.out, options_of(values), progress)
     return [
-        *(["Nothing has changed since this was done:"] if done.done_before else []),
+        *_before(done.done_before),
         _verdict(done._asdict()),
         f"The model is in {done.out}.",
     ]
@@ -132,7 +132,10 @@ def _sample(values: Namespace, progress: Progress, command: str) -> list[str]:
         device=values.device,
         progress=progress,
     )
-    return [f"{done.images:,} images are in {done.out}, all of them in {done.grid}."]
+    return [
+        *_before(done.done_before),
+        f"{done.images:,} images are in {done.out}, all of them in {done.grid}.",
+    ]
 
 
 def _evaluate(values: Namespace, progress: Progress, command: str) -> list[str]:
@@ -168,8 +171,9 @@ def _contaminate(values: Namespace, progress: Progress, command: str) -> list[st
         progress=progress,
     )
     return [
+        *_before(done.done_before),
         f"{done.images:,} images are in {done.out}, {done.outliers:,} of them outliers; "
-        f"{done.out / TRUTH} says which."
+        f"{done.out / TRUTH} says which.",
     ]
 
 
@@ -212,6 +216,10 @@ def _bars() -> Iterator[Progress]:
             bars.update(task, completed=done, total=total)
 
         yield show
+
+
+def _before(done: bool) -> list[str]:
+    return ["This was done before, and nothing has changed since:"] if done else []
 
 
 def _verdict(summary: Mapping[str, Any]) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
 
 RESULTS = ("manifest.csv", "report.html", "summary.json", "model")
+THRESHOLD = 0.5
+"""On the outlier probability; where a contamination is given, the estimator moves the probability."""
 
 
 class Cleaned(NamedTuple):
@@ -79,8 +81,7 @@ def _clean(
     estimator = options.estimator(folder.work, progress).fit(found.images)
     rows = manifest_rows(found, estimator)
     write_manifest(out / "manifest.csv", rows)
-    threshold = threshold_of(estimator)
-    cards = review_cards(found, estimator, threshold, progress)
+    cards = review_cards(found, estimator, THRESHOLD, progress)
     summary = {
         **_counts(found.entries, rows),
         "contamination": float(estimator.contamination_),
@@ -99,7 +100,7 @@ def _clean(
         title=images.resolve().name,
         summary=summary,
         rows=rows,
-        threshold=threshold,
+        threshold=THRESHOLD,
         cards=cards,
     )
     estimator.save(out / "model", metadata=model_metadata(found.side))
@@ -116,16 +117,6 @@ def manifest_rows(found: Inventory, estimator: RobustVQVAE) -> list[Row]:
         Row(entry.path, entry.sha256, entry.status, float(score), float(p), bool(keep), _reason(entry, keep))
         for entry, score, p, keep in zip(found.entries, scores, probability, kept, strict=True)
     ]
-
-
-def threshold_of(estimator: RobustVQVAE) -> float:
-    """The cut on the outlier probability that lies between the kept and the dropped images."""
-    if estimator.contamination == "auto":
-        return 0.5
-    probability, kept = estimator.outlier_probability_, estimator.inlier_mask_
-    highest_kept = probability[kept].max(initial=0.0)
-    lowest_dropped = probability[~kept].min(initial=1.0)
-    return float((highest_kept + lowest_dropped) / 2)
 
 
 def _reason(entry: Entry, keep: bool) -> str:

@@ -19,7 +19,7 @@ from rvqvae.errors import InputError
 from rvqvae.files import open_source
 
 WORK = ".work"
-STATE, LOCK = "run.json", "lock"
+STATE, LOCK, PIXELS = "run.json", "lock", "images.npy"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ class Folder:
         self._write(state | {"finished": True})
         self._clear()
 
+    def forget(self) -> None:
+        """Leave no trace of a job that failed before it had anything to keep."""
+        if set(os.listdir(self.work)) <= {STATE, LOCK, PIXELS} and not _content(self.path):
+            shutil.rmtree(self.work)
+            self.path.rmdir()
+
     def _state(self) -> dict[str, Any] | None:
         path = self.work / STATE
         if not path.exists():
@@ -92,8 +98,12 @@ def locked(out: Path) -> Iterator[Folder]:
         lock.acquire()
     except Timeout as error:
         raise InputError(f"{out} is in use by another run: wait for it, or give another folder") from error
+    folder = Folder(out)
     try:
-        yield Folder(out)
+        yield folder
+    except InputError:
+        folder.forget()
+        raise
     finally:
         lock.release()
 
@@ -105,31 +115,29 @@ def check_outside(out: Path, *sources: str | Path) -> None:
             raise InputError(f"{out} is inside {source}, which is never written to: give another place")
 
 
-def digest_of(*sources: str | Path) -> str:
-    """Of the names, sizes and times of change of a source's or a model's files; InputError if one is missing.
+def digest_of(*sources: str | Path, model: Path | None = None) -> str:
+    """Of the names, sizes and times of change of what a job reads; InputError if a source is missing.
 
     As for ``make``, a file of the same name, size and time counts as unchanged.
     """
+    files = [path / name for path in map(Path, sources) for name in _names(path)]
+    if model is not None:
+        files += sorted(path for path in model.iterdir() if path.is_file())
     digest = hashlib.sha256()
-    for source in map(Path, sources):
-        for name in _names(source):
-            try:
-                status = os.stat(source / name)
-                what = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError as error:
-                what = type(error).__name__
-            digest.update(os.fsencode(f"{name}\0{what}\n"))
+    for file in files:
+        try:
+            status = os.stat(file)
+            what = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError as error:  # Such as a link to nowhere, which the reading will name.
+            what = type(error).__name__
+        digest.update(os.fsencode(f"{file}\0{what}\n"))
     return digest.hexdigest()
 
 
 def _names(source: Path) -> list[str]:
     """What a source consists of; the one empty name stands for itself."""
-    if not source.is_dir():
-        if not source.exists():
-            raise InputError(f"{source} does not exist: give a folder, a .zip or a .npz")
+    if not source.is_dir() and source.exists():
         return [""]
-    if any(source.glob("*.safetensors")):
-        return sorted(path.name for path in source.iterdir() if path.is_file())
     with open_source(source) as opened:
         return opened.names
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rvqvae.config import PriorConfig, TrainConfig
 from rvqvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,15 +26,16 @@ class FitOptions:
     """Height and width in pixels to read the images at, 8 to 256; by default their own if all have one of
     up to 64 pixels, else 64."""
     contamination: float | Literal["auto"] = "auto"
-    """Share of the images that do not belong, above 0 and at most 0.5, or auto to estimate it."""
+    """Share of the images that do not belong, from 0 to 0.5, or auto to estimate it."""
     features: str = "efficientnet_lite0"
-    """Network whose features tell images apart; any timm model, whose weights are then downloaded."""
-    epochs: int | None = None
-    """Passes over the images; by default the estimator's own."""
-    prior_epochs: int | None = None
-    """Passes over the kept images' codes, for sampling; by default the estimator's own."""
-    batch_size: int | None = None
-    """Images per training step; by default the estimator's own."""
+    """What images are compared by: the embedded network, learned (from the images themselves), or the name
+    of any timm model, whose weights are then downloaded."""
+    epochs: int = TrainConfig.epochs
+    """Passes over the images."""
+    prior_epochs: int = PriorConfig.epochs
+    """Passes over what the kept images are made of, to learn to sample; 0 leaves sampling out."""
+    batch_size: int = TrainConfig.batch_size
+    """Images per training step."""
     seed: int = 0
     """Equal seeds give equal results."""
     device: str | None = None
@@ -43,16 +45,12 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         rate = self.contamination
-        if rate != "auto" and not (isinstance(rate, float) and 0 < rate <= 0.5):
-            raise InputError(
-                f"contamination={rate!r} is out of range: outliers / total must be above 0 and at most 0.5, "
-                "or 'auto'"
-            )
-        if self.seed < 0:
-            raise InputError(f"seed={self.seed} is out of range: it must be >= 0")
-        for name in ("epochs", "prior_epochs", "batch_size", "workers"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"{name}={value} is out of range: it must be >= 1")
+        if rate != "auto" and not 0 <= rate <= 0.5:
+            raise InputError(f"contamination={rate!r} is out of range: it must be 'auto' or from 0 to 0.5")
+        lowest = {"seed": 0, "epochs": 1, "prior_epochs": 0, "batch_size": 1, "workers": 1}
+        for name, limit in lowest.items():
+            if (value := getattr(self, name)) is not None and value < limit:
+                raise InputError(f"{name}={value} is out of range: it must be >= {limit}")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -63,13 +61,14 @@ class FitOptions:
         """An estimator that keeps its training state in `directory`."""
         from rvqvae.estimator import RobustVQVAE
 
-        given = {name: getattr(self, name) for name in ("epochs", "prior_epochs", "batch_size")}
         return RobustVQVAE(
             self.contamination,
             features=self.features,
+            epochs=self.epochs,
+            prior_epochs=self.prior_epochs,
+            batch_size=self.batch_size,
             random_state=self.seed,
             device=self.device,
             directory=directory,
             progress=progress,
-            **{name: value for name, value in given.items() if value is not None},
         )

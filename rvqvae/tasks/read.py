@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rvqvae.errors import InputError
 from rvqvae.files import Side
 from rvqvae.sources import Entry, Inventory, read_source
-from rvqvae.tasks.folder import Folder
+from rvqvae.tasks.folder import PIXELS, Folder
 from rvqvae.tasks.options import FitOptions, Progress
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def preview(
         found = read_source(
             images,
             size=options.size,
-            store=Path(scratch) / "images.npy",
+            store=Path(scratch) / PIXELS,
             workers=options.workers,
             progress=progress,
         )
@@ -54,7 +54,7 @@ def read_for_fit(images: Path, folder: Folder, options: FitOptions, progress: Pr
     found = read_source(
         images,
         size=options.size,
-        store=folder.work / "images.npy",
+        store=folder.work / PIXELS,
         workers=options.workers,
         progress=progress,
     )
@@ -82,14 +82,19 @@ def model_metadata(side: Side) -> dict[str, Any]:
     return {"size": list(side.size), "channels": side.channels}
 
 
+def model_folder(path: str | Path) -> Path:
+    """The folder of a model, or that of the one in the results of `clean`; InputError if it is missing."""
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder: give a model that rvqvae train or rvqvae clean made")
+    return path / "model" if (path / "model").is_dir() else path
+
+
 def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE, Side]:
     """A model that `clean` or `train` saved, and how it wants its images read."""
     from rvqvae.estimator import RobustVQVAE
 
-    path = Path(path)
-    model = RobustVQVAE.load(path / "model" if (path / "model").is_dir() else path)
-    if device is not None:
-        model.set_params(device=device)
+    model = RobustVQVAE.load(model_folder(path), device)
     try:
         height, width = model.metadata_["size"]
         return model, Side((int(height), int(width)), int(model.metadata_["channels"]))
@@ -112,7 +117,7 @@ def read_for_model(
     Meanwhile the pixels lie in a folder below `scratch`, or where the system keeps passing files.
     """
     with TemporaryDirectory(prefix=".rvqvae-", dir=scratch) as folder:
-        store = Path(folder) / "images.npy"
+        store = Path(folder) / PIXELS
         yield read_source(
             images, **side._asdict(), store=store, workers=workers, progress=progress, deduplicate=False
         )

@@ -11,7 +11,7 @@ from rvqvae.figures import image_grid, save_png
 from rvqvae.images import as_nchw
 from rvqvae.tasks.folder import check_outside, digest_of, locked
 from rvqvae.tasks.options import Progress
-from rvqvae.tasks.read import load_model
+from rvqvae.tasks.read import load_model, model_folder
 
 GRID = "grid.png"
 
@@ -43,7 +43,7 @@ def sample(
         raise InputError(f"n={n} is out of range: it must be >= 1")
     check_outside(out, model)
     job = {"job": "sample", "model": str(Path(model).resolve()), "n": n, "seed": seed}
-    inputs = digest_of(model)
+    inputs = digest_of(model=model_folder(model))
     with locked(out) as folder:
         done = folder.claim(job, inputs) and (out / GRID).exists()
         if not done:

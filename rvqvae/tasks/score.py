@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import expit
 
 from rvqvae.errors import InputError
 from rvqvae.figures import save_png
@@ -16,14 +17,14 @@ from rvqvae.report import heat_colours
 from rvqvae.sources import Inventory
 from rvqvae.tasks.folder import check_outside, digest_of, locked
 from rvqvae.tasks.options import Progress
-from rvqvae.tasks.read import load_model, read_for_model
+from rvqvae.tasks.read import load_model, model_folder, read_for_model
 from rvqvae.tasks.record import write_csv
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
 
 COLUMNS = ("path", "status", "score", "outlier_probability", "is_outlier", "reason")
-BATCH = 1024
+BATCH = 4096
 
 
 class Scored(NamedTuple):
@@ -74,7 +75,7 @@ def score(
         if maps is not None:
             job = {"job": "maps", "model": str(Path(model).resolve()), "images": str(Path(images).resolve())}
             with locked(maps) as folder:
-                folder.claim(job, digest_of(model, images))
+                folder.claim(job, digest_of(images, model=model_folder(model)))
                 _write_maps(estimator, found, maps, progress)
                 folder.finish()
         write_csv(out, COLUMNS, _rows(found, verdicts))
@@ -87,16 +88,12 @@ def judge(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress 
     parts = []
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        parts.append(
-            Verdicts(
-                estimator.score_samples(batch),
-                estimator.outlier_probability(batch),
-                estimator.predict(batch) == -1,
-            )
-        )
+        parts.append(estimator.score_samples(batch))
         if progress is not None:
             progress("score", start + len(batch), len(images))
-    return Verdicts(*map(np.concatenate, zip(*parts, strict=True)))
+    scores = np.concatenate(parts)
+    # As outlier_probability and predict do, which would each look at every image again.
+    return Verdicts(scores, expit(estimator.offset_ - scores), scores < estimator.offset_)
 
 
 def _rows(found: Inventory, verdicts: Verdicts) -> list[list[str]]:

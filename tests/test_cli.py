@@ -1,0 +1,235 @@
+"""The command line, as a user meets it: flags, files, exit statuses and what is said."""
+
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rvqvae.arguments import COMMANDS, parse
+from rvqvae.cli import main
+from rvqvae.manifest import read_manifest, write_manifest
+
+DATA = Path(__file__).parents[1] / "data"
+FAST = ("--epochs", "1", "--prior-epochs", "1")
+HOSTILE = (
+    "a,b.png",
+    'quote"d.png',
+    "two\nlines.png",
+    "<img src=x onerror=alert(1)>.png",
+    os.fsdecode(b"latin\xe9\xff.png"),
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Digits under names of all kinds; the last is not UTF-8 and broken."""
+    folder = tmp_path_factory.mktemp("source") / "photos"
+    folder.mkdir()
+    with np.load(DATA / "mnist_5000.npz") as arrays:
+        images = arrays["x"][:60].reshape(60, 28, 28)
+    for name, image in zip([*HOSTILE, *(f"{i:02d}.png" for i in range(55))], images, strict=True):
+        Image.fromarray(image).save(folder / name, format="PNG")
+    (folder / os.fsdecode(b"\xff\nbroken.png")).write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cleaned") / "out"
+    assert run("clean", photos, "--out", folder, "--contamination", "0.1", *FAST) == 0
+    return folder
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def one_line(capsys) -> str:
+    """What is said of an error: one line on stderr, after those of the progress."""
+    streams = capsys.readouterr()
+    assert not streams.out
+    *progress, line = streams.err.splitlines()
+    assert line.startswith("rvqvae: ") and not any("rvqvae" in other for other in progress)
+    assert "Traceback" not in streams.err
+    return line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_and_a_seed(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run(command, "--help")
+    assert exit.value.code == 0
+    text = capsys.readouterr().out
+    assert f"\n  rvqvae {command} " in text
+    assert "--seed" in text and "--config" in text
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    script = "import sys, rvqvae.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    heavy = "('torch', 'numpy', 'sklearn', 'PIL', 'mlflow')"
+    script += f"assert not [name for name in {heavy} if name in sys.modules]"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert all(f"  {name}  " in result.stdout for name in COMMANDS)
+    assert time.perf_counter() - start < 5  # About 0.4 s where nothing else runs.
+
+
+def test_examples_can_be_parsed():
+    for name, command in COMMANDS.items():
+        examples = [line for line in command.description.splitlines() if line.startswith("  rvqvae ")]
+        assert examples
+        assert all(parse(shlex.split(line, comments=True)[1:])[0] == name for line in examples)
+
+
+BAD = [
+    ([], "give a command"),
+    (["polish"], "invalid choice: 'polish'"),
+    (["clean"], "required: images, out"),
+    (["clean", "{photos}"], "required: out"),
+    (["clean", "{photos}", "--out", "{new}", "--size", "big"], "--size cannot be 'big'"),
+    (["clean", "{photos}", "--out", "{new}", "--size", "3"], "size=3 is out of range"),
+    (["clean", "{photos}", "--out", "{new}", "--contamination", "most"], "--contamination cannot be 'most'"),
+    (["clean", "{photos}", "--out", "{new}", "--contamination", "0.7"], "contamination=0.7 is out of range"),
+    (["clean", "{photos}", "--out", "{new}", "--seed", "-1"], "seed=-1 is out of range"),
+    (["clean", "{photos}", "--out", "{new}", "--colour"], "--colour"),
+    (["clean", "{photos}", "--out", "{new}", "--config", "{new}"], "config"),
+    (["clean", "{photos}", "--out", "{new}", "--copy", "--link"], "exclude each other"),
+    (["clean", "{photos}", "--out", "{new}", "--manifest", "{new}"], "--manifest only copies"),
+    (["clean", "{photos}", "--out", "{new}", "--copy", "--manifest", "{new}"], "cannot be read"),
+    (["clean", "{photos}", "--out", "{photos}/out"], "is inside"),
+    (["clean", "{photos}", "--out", "{photos}/out", "--dry-run"], "is inside"),
+    (["clean", "{new}", "--out", "{new}2"], "does not exist"),
+    (["train", "{new}", "--out", "{new}2"], "does not exist"),
+    (["score", "{new}", "{photos}", "--out", "{new}2"], "is not a folder"),
+    (["sample", "{new}", "--out", "{new}2"], "is not a folder"),
+    (["sample", "{out}", "-n", "0", "--out", "{new}"], "n=0 is out of range"),
+    (["evaluate", "{new}", "--reference", "{photos}", "--out", "{new}2"], "is not a folder"),
+    (["contaminate", "{photos}", "{new}", "--rate", "0.2", "--out", "{new}2"], "does not exist"),
+    (["contaminate", "{photos}", "{photos}", "--rate", "1", "--out", "{new}"], "rate=1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: " ".join(value)[:60])
+def test_bad_input_is_one_clear_line(photos, out, tmp_path, capsys, arguments, message):
+    capsys.readouterr()
+    places = {"photos": photos, "out": out, "new": tmp_path / "new"}
+    assert run(*(argument.format(**places) for argument in arguments)) == 2
+    assert message in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_all_kinds_come_through(photos, out, tmp_path, capsys):
+    rows = read_manifest(out / "manifest.csv")
+    assert {row.path for row in rows} == {path.name for path in photos.iterdir()}
+    write_manifest(
+        tmp_path / "reviewed.csv",
+        [row._replace(keep=row.path in HOSTILE and row.status == "ok") for row in rows],
+    )
+    applied = (
+        "clean",
+        photos,
+        "--manifest",
+        tmp_path / "reviewed.csv",
+        "--out",
+        tmp_path / "final",
+        "--copy",
+    )
+    assert run(*applied) == 0
+    assert {path.name for path in (tmp_path / "final" / "clean").iterdir()} == set(HOSTILE)
+    assert "5 images are in" in capsys.readouterr().out
+    assert run("score", out, photos, "--out", tmp_path / "scores.csv", "--maps", tmp_path / "maps") == 0
+    with (tmp_path / "scores.csv").open(errors="surrogateescape", encoding="utf-8", newline="") as file:
+        assert {row["path"] for row in csv.DictReader(file)} == {row.path for row in rows}
+    assert {f"{name}.png" for name in HOSTILE} <= {path.name for path in (tmp_path / "maps").iterdir()}
+
+
+def test_a_folder_of_any_name(photos, tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"<b>\xff\n{x}")
+    folder.symlink_to(photos)
+    assert run("clean", folder, "--out", tmp_path / os.fsdecode(b"out\xff"), *FAST) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and "out\\udcff" in lines[-1]
+
+
+def test_what_clean_says(photos, out, capsys):
+    arguments = ("clean", photos, "--out", out, "--contamination", "0.1", *FAST)
+    assert run(*arguments) == 0
+    first, verdict, counts, files = capsys.readouterr().out.splitlines()
+    assert first.startswith("This was done before")
+    assert "10.0%" in verdict and "95 % interval" in verdict
+    assert counts == "61 images, 54 kept, 6 dropped, 1 unreadable, 0 duplicates, 0 near duplicates."
+    assert "report.html" in files
+    command = json.loads((out / "summary.json").read_text())["command"]
+    assert command.startswith("rvqvae clean ") and command.endswith("--prior-epochs 1")
+
+
+def test_dry_run(photos, tmp_path, capsys):
+    assert run("clean", photos, "--out", tmp_path / "out", "--dry-run", "--size", "32") == 0
+    streams = capsys.readouterr()
+    counts, size, bad = streams.out.splitlines()
+    assert counts.startswith("61 images, 60 readable, 1 unreadable")
+    assert "32 x 32 pixels, grey" in size
+    assert bad == "unreadable: \\udcff broken.png: it is not an image of a known format"
+    assert "decode: 60" in streams.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_yaml_has_the_names_of_the_flags(tmp_path):
+    for dash in "-_":
+        config = tmp_path / f"{ord(dash)}.yaml"
+        config.write_text(f"out: there\nprior{dash}epochs: 7\ncontamination: 0.25\ndry{dash}run: true\n")
+        _, values = parse(["clean", "photos", "--config", str(config), "--seed", "3"])
+        _, flags = parse(
+            ["clean", "photos", "--out", "there", "--prior-epochs", "7", "--contamination", "0.25",
+             "--dry-run", "--seed", "3"]
+        )  # fmt: skip
+        values.pop("config"), flags.pop("config")
+        assert values == flags
+    _, values = parse(["clean", "photos", "--config", str(config), "--prior-epochs", "2"])
+    assert values.prior_epochs == 2
+
+
+def test_ctrl_c(photos, tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rvqvae.tasks.clean.review_cards", interrupt)
+        assert run("clean", photos, "--out", tmp_path / "out", *FAST) == 130
+    assert one_line(capsys) == "rvqvae: interrupted: the same command continues"
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {".work", "manifest.csv"}
+    assert run("clean", photos, "--out", tmp_path / "out", *FAST) == 0
+
+
+def test_a_full_disk(photos, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    for place in ("rvqvae.checkpoint.os.fsync", "rvqvae.estimator.RobustVQVAE.save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full)
+            assert run("clean", photos, "--out", tmp_path / "out", *FAST) == 2
+        assert "No space left on device: make room" in one_line(capsys)
+    assert run("clean", photos, "--out", tmp_path / "out", *FAST) == 0
+
+
+def test_the_other_commands(photos, out, tmp_path, capsys):
+    assert run("train", photos, "--out", tmp_path / "model", *FAST) == 0
+    assert run("sample", tmp_path / "model", "-n", "20", "--out", tmp_path / "samples") == 0
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 21
+    mixed = ("contaminate", photos, tmp_path / "samples", "--rate", "0.2", "--out", tmp_path / "mixed")
+    assert run(*mixed) == 0
+    assert "75 images are in" in capsys.readouterr().out
+    assert len(list((tmp_path / "mixed").glob("*.png"))) == 75
+    evaluated = ("evaluate", tmp_path / "model", "--reference", photos, "-n", "20")
+    assert run(*evaluated, "--out", tmp_path / "metrics.json") == 0
+    assert "coverage: " in capsys.readouterr().out
