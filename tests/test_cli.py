@@ -211,7 +211,7 @@ def test_ctrl_c(photos, tmp_path, monkeypatch, capsys):
 
 
 def test_a_full_disk(photos, tmp_path, monkeypatch, capsys):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device", "somewhere")
 
     for place in ("rvqvae.checkpoint.os.fsync", "rvqvae.estimator.RobustVQVAE.save"):

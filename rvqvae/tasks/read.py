@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from rvqvae.errors import InputError
 from rvqvae.files import Side
 from rvqvae.sources import Entry, Inventory, read_source
@@ -51,19 +53,15 @@ def preview(
 
 def read_for_fit(images: Path, folder: Folder, options: FitOptions, progress: Progress | None) -> Inventory:
     """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
-    found = read_source(
-        images,
-        size=options.size,
-        store=folder.work / PIXELS,
-        workers=options.workers,
-        progress=progress,
-    )
+    store = folder.work / PIXELS
+    found = read_source(images, size=options.size, store=store, workers=options.workers, progress=progress)
     if len(found.rows) < MIN_IMAGES:
         raise InputError(
             f"{images} holds {len(found.rows)} different readable images, too few to learn from: give at "
             f"least {MIN_IMAGES}, better some 600"
         )
-    return found
+    # Copied where written to, which nobody does: torch warns of arrays that it may not write to.
+    return found._replace(images=np.load(store, mmap_mode="c"))
 
 
 def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
