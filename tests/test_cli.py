@@ -111,6 +111,8 @@ BAD = [
     (["train", "{new}", "--out", "{new}2"], "does not exist"),
     (["score", "{new}", "{photos}", "--out", "{new}2"], "is not a folder"),
     (["sample", "{new}", "--out", "{new}2"], "is not a folder"),
+    (["clean", "{photos}", "--out", "{new}", "--device", "gpu"], "device='gpu' cannot be used"),
+    (["sample", "{out}", "--device", "cuda:99", "--out", "{new}"], "device='cuda:99' cannot be used"),
     (["sample", "{out}", "-n", "0", "--out", "{new}"], "n=0 is out of range"),
     (["evaluate", "{new}", "--reference", "{photos}", "--out", "{new}2"], "is not a folder"),
     (["contaminate", "{photos}", "{new}", "--rate", "0.2", "--out", "{new}2"], "does not exist"),

@@ -85,7 +85,7 @@ def _clean(
     summary = {
         **_counts(found.entries, rows),
         "contamination": float(estimator.contamination_),
-        "contamination_interval": [float(end) for end in estimator.contamination_interval_],
+        "contamination_interval": [round(float(end), 6) for end in estimator.contamination_interval_],
         "verdict": estimator.verdict_,
         "seed": options.seed,
         "size": list(found.side.size),

@@ -61,6 +61,7 @@ class FitOptions:
         """An estimator that keeps its training state in `directory`."""
         from rvqvae.estimator import RobustVQVAE
 
+        check_device(self.device)
         return RobustVQVAE(
             self.contamination,
             features=self.features,
@@ -72,3 +73,14 @@ class FitOptions:
             directory=directory,
             progress=progress,
         )
+
+
+def check_device(device: str | None) -> None:
+    """InputError for a device that is not there."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # The latter where torch is built without CUDA.
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device={device!r} cannot be used ({reason}): use cpu, or leave it out") from error

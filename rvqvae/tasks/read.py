@@ -15,7 +15,7 @@ from rvqvae.errors import InputError
 from rvqvae.files import Side
 from rvqvae.sources import Entry, Inventory, read_source
 from rvqvae.tasks.folder import PIXELS, Folder
-from rvqvae.tasks.options import FitOptions, Progress
+from rvqvae.tasks.options import FitOptions, Progress, check_device
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -92,7 +92,9 @@ def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE
     """A model that `clean` or `train` saved, and how it wants its images read."""
     from rvqvae.estimator import RobustVQVAE
 
-    model = RobustVQVAE.load(model_folder(path), device)
+    folder = model_folder(path)
+    check_device(device)
+    model = RobustVQVAE.load(folder, device)
     try:
         height, width = model.metadata_["size"]
         return model, Side((int(height), int(width)), int(model.metadata_["channels"]))
