@@ -19,11 +19,12 @@ from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
 from rvqvae.features import extract_features
 from rvqvae.figures import curves_figure, image_grid, reconstruction_figure, save_png, score_histogram
+from rvqvae.inference import decode_codes, inlier_codes
 from rvqvae.membership import Membership
 from rvqvae.metrics import Judge, generation_metrics, purity
 from rvqvae.priors import fit_prior
 from rvqvae.tracking import Tracker
-from rvqvae.training import Fitted, decode_codes, fit, inlier_codes
+from rvqvae.training import Fitted, fit
 
 MEMBERSHIP: dict[str, Literal["robust", "literal", "all"]] = {
     "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all",

@@ -61,7 +61,7 @@ def run_seed(
     rows = {name: row for name, path in paths.items() if (row := finished(path, digest))}
     if len(rows) < len(paths):
         show(f"judge and features, seed {seed}", 0)
-        start = warm_start(extract_views(mixture.images), images=mixture.images, seed=seed)
+        start = warm_start(extract_views(mixture.images), images=mixture.images, seed=seed).membership
     epochs = settings.train.epochs + settings.prior.epochs
     for name, path in paths.items():
         if name in rows:

@@ -12,6 +12,7 @@ _HOME = {
     "InputError": "errors",
     "ModelConfig": "config",
     "PriorConfig": "config",
+    "RobustVQVAE": "estimator",
     "TrainConfig": "config",
     "contaminate": "contamination",
     "extract_features": "features",

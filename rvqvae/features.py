@@ -103,8 +103,7 @@ def extract_views(
         return torch.cat([features, maps.mean((2, 3)), maps.std((2, 3))], 1)
 
     joined = extract_features(images, both, device=device, **options)
-    style = joined[:, FEATURES:]
-    return [pixels, _unit(joined[:, :FEATURES]), (style - style.mean(0)) / (style.std(0) + 1e-6)]
+    return [pixels, _unit(joined[:, :FEATURES]), joined[:, FEATURES:]]
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -16,17 +16,16 @@ from torch import Tensor
 from rvqvae.checkpoint import load_state, save_state
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
-from rvqvae.membership import Evidence, Membership, literal_split, update
+from rvqvae.inference import compete, evidence, reconstruction_errors
+from rvqvae.membership import Membership, literal_split, update
 from rvqvae.model import TwoCodebookVQVAE
-from rvqvae.networks import squared_error, to_float
-from rvqvae.quantizers import Codebook
+from rvqvae.networks import to_float
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every epoch with its number, from 1, and its metrics."""
 
 TERMS = ("loss", "reconstruction", "commitment", "codebook")
-EVALUATION_BATCH = 512
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
 POOL = 1024
 """Samples whose encodings start or revive a codebook."""
@@ -78,7 +77,7 @@ def fit(
         steps_per_epoch=steps,
         pct_start=0.15,
     )
-    start = start or Membership(np.zeros(n), np.zeros(n, bool), np.zeros(n))
+    start = start or Membership(np.full(n, -1.0))
     membership = start
     history: list[dict[str, float]] = []
     fingerprint = _fingerprint(
@@ -89,7 +88,7 @@ def fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        membership = Membership(*(state["membership"][name].numpy() for name in Membership._fields))
+        membership = Membership(state["log_odds"].numpy())
         history = state["history"]
     else:
         _start_codebooks(model, data, membership.is_outlier, _generator(seed, 0))
@@ -101,8 +100,9 @@ def fit(
         if epoch >= train_config.warmup_epochs:
             if train_config.membership == "literal":
                 membership = literal_split(reconstruction_errors(model, data), contamination)
-            elif train_config.membership == "robust" and contamination is None:
-                membership = update(start, membership, evidence(model, data, membership.is_outlier), seed)
+            elif train_config.membership == "robust":
+                known = evidence(compete(model, data), membership.is_outlier)
+                membership = update(start, membership, known, seed, contamination)
         _tend_codebooks(model, data, membership.is_outlier, generator)
         history.append(_epoch_metrics(model, terms, before, membership))
         if path:
@@ -113,7 +113,7 @@ def fit(
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(),
-                    "membership": {k: torch.as_tensor(v) for k, v in membership._asdict().items()},
+                    "log_odds": torch.as_tensor(membership.log_odds),
                     "history": history,
                 },
             )
@@ -160,68 +160,6 @@ def _train_epoch(
             f"{len(batches)}, learning rate {rates[batch]:.2g}; lower the learning rate"
         )
     return terms.mean(0)
-
-
-@torch.inference_mode()
-def reconstruction_errors(model: TwoCodebookVQVAE, data: Tensor) -> NDArray[np.float64]:
-    """(N,) mean squared error of each sample through the inlier codebook."""
-    model.eval()
-    errors = []
-    for batch in data.split(EVALUATION_BATCH):
-        x = to_float(batch.to(model.data_scale.device))
-        errors.append(squared_error(x, model.decoder(model.quantize(x).vectors).float()))
-    return torch.cat(errors).cpu().double().numpy()
-
-
-@torch.inference_mode()
-def evidence(model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_]) -> Evidence:
-    """What both codebooks say of each of the N samples; ``is_outlier`` (N,) are the sets they learned."""
-    model.eval()
-    device, positions = model.data_scale.device, model.grid[0] * model.grid[1]
-    codes: tuple[list[Tensor], list[Tensor]] = ([], [])
-    distances: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for batch in data.split(EVALUATION_BATCH):
-        for side, found in enumerate(model.compete(to_float(batch.to(device)))):
-            codes[side].append(found.codes.reshape(-1, positions).cpu())
-            distances[side].append(found.distance.reshape(-1, positions).mean(1).cpu())
-    inlier, outlier = (torch.cat(parts).double().numpy() for parts in distances)
-    return Evidence(
-        inlier,
-        outlier,
-        _surprise(torch.cat(codes[0]), model.inlier_codebook, ~is_outlier),
-        _surprise(torch.cat(codes[1]), model.outlier_codebook, is_outlier),
-    )
-
-
-def _surprise(codes: Tensor, book: Codebook, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(N,) mean -log frequency of ``codes`` (N, P), position by position, among the other samples ``own``."""
-    members = torch.as_tensor(own)
-    counts = torch.zeros(codes.shape[1], book.n_codes, dtype=torch.float64)
-    counts.scatter_add_(1, codes[members].T, torch.ones_like(codes[members].T, dtype=torch.float64))
-    itself = members[:, None].double()
-    seen = counts.gather(1, codes.T).T - itself
-    total = members.sum() - itself
-    return -((seen + 1) / (total + book.n_codes)).log().mean(1).numpy()
-
-
-@torch.inference_mode()
-def inlier_codes(model: TwoCodebookVQVAE, data: Tensor) -> Tensor:
-    """(N, h, w) int64 codes of ``data`` in the inlier codebook."""
-    model.eval()
-    device = model.data_scale.device
-    return torch.cat(
-        [model.quantize(to_float(batch.to(device))).codes.cpu() for batch in data.split(EVALUATION_BATCH)]
-    )
-
-
-@torch.inference_mode()
-def decode_codes(model: TwoCodebookVQVAE, codes: Tensor) -> Tensor:
-    """Codes (N, h, w) -> samples in the training data's form: uint8 (N, C, H, W), or float (N, d)."""
-    model.eval()
-    decoded = torch.cat(
-        [model.decode(batch.to(model.data_scale.device)).cpu() for batch in codes.split(EVALUATION_BATCH)]
-    )
-    return (decoded.clamp(0, 1) * 255).round().byte() if decoded.ndim == 4 else decoded
 
 
 def _encodings(model: TwoCodebookVQVAE, data: Tensor, rows: Tensor) -> Tensor:
@@ -289,7 +227,7 @@ def _fingerprint(data: Tensor, *settings: object) -> str:
     digest = hashlib.sha256(data.numpy().tobytes())
     for setting in settings:
         if isinstance(setting, Membership):
-            digest.update(setting.is_outlier.tobytes())
+            digest.update(setting.log_odds.tobytes())
         else:
             fields = asdict(setting) if isinstance(setting, ModelConfig | TrainConfig) else setting
             digest.update(repr(fields).encode())

@@ -13,9 +13,10 @@ import torch
 from data.recipes import load
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
+from rvqvae.inference import compete, decode_codes, evidence, inlier_codes, reconstruction_errors
 from rvqvae.membership import Membership
 from rvqvae.networks import to_float
-from rvqvae.training import decode_codes, evidence, fit, inlier_codes, reconstruction_errors
+from rvqvae.training import fit
 
 MODEL = ModelConfig(channels=16, residual_blocks=1, code_dim=8, inlier_codes=32, outlier_codes=16)
 TRAIN = TrainConfig(epochs=3, batch_size=16, warmup_epochs=1, learning_rate=4e-3)
@@ -27,7 +28,7 @@ def data():
     images = np.concatenate([load("mnist")[0][:400], load("fashion_mnist")[0][:100]])[:, None]
     truth = np.arange(500) >= 400
     odds = np.where(truth, 5.0, -5.0)
-    return images, Membership(-odds, truth, odds)
+    return images, Membership(odds)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_every_epoch_is_recorded(fitted):
 
 def test_the_two_codebooks_know_their_sets(data, fitted):
     """Each set lies nearer to its own codebook than the other set does."""
-    found = evidence(fitted.model, torch.as_tensor(data[0]), data[1].is_outlier)
+    found = evidence(compete(fitted.model, data[0]), data[1].is_outlier)
     log_ratio = np.log(found.inlier_distance) - np.log(found.outlier_distance)
     surprise = found.inlier_surprise - found.outlier_surprise
     truth = data[1].is_outlier
@@ -63,7 +64,7 @@ def test_the_two_codebooks_know_their_sets(data, fitted):
 
 def test_surprise_leaves_the_sample_itself_out(data, fitted):
     x, truth = torch.as_tensor(data[0]), data[1].is_outlier
-    found = evidence(fitted.model, x, truth).inlier_surprise
+    found = evidence(compete(fitted.model, x), truth).inlier_surprise
     codes = inlier_codes(fitted.model, x).flatten(1).numpy()
     for i in (0, 399, 450):
         others = [j for j in range(500) if not truth[j] and j != i]
@@ -82,7 +83,7 @@ def test_codes_decode_to_the_data_s_own_form(data, fitted):
 
 def test_vectors_train_too():
     x = np.random.default_rng(0).normal(size=(300, 12)).astype(np.float32)
-    done = fit(x, MODEL, TRAIN, seed=0, start=Membership(np.zeros(300), np.arange(300) < 30, np.zeros(300)))
+    done = fit(x, MODEL, TRAIN, seed=0, start=Membership(np.where(np.arange(300) < 30, 1.0, -1.0)))
     assert decode_codes(done.model, inlier_codes(done.model, torch.as_tensor(x))).shape == x.shape
     assert done.history[-1]["loss"] < done.history[0]["loss"]
 
@@ -137,8 +138,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(data, fitted, tmp_path):
 KILLED = """
 import sys, numpy as np
 from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.test_training import MODEL, load
+sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+from test_training import MODEL, load
 from rvqvae.config import TrainConfig
 from rvqvae.training import fit
 images = load("mnist")[0][:400, None]

@@ -17,7 +17,7 @@ def literal_split(error: NDArray[np.float64], contamination: float | None = None
     The paper's threshold is not public. Two means in one dimension (Otsu 1979) needs no rate.
     """
     threshold = _otsu(error) if contamination is None else float(np.quantile(error, 1 - contamination))
-    return Membership(-error, error > threshold, error - threshold)
+    return Membership(error - threshold)
 
 
 def _otsu(values: NDArray[np.float64]) -> float:

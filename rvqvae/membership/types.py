@@ -24,9 +24,24 @@ class Evidence(NamedTuple):
 class Membership(NamedTuple):
     """The decision over N training samples."""
 
-    score: NDArray[np.float64]
-    """(N,) higher = more normal, as scikit-learn's ``score_samples``."""
-    is_outlier: NDArray[np.bool_]
-    """(N,) the two sets."""
     log_odds: NDArray[np.float64]
-    """(N,) of being an outlier; what further evidence is added to."""
+    """(N,) of being an outlier, nats; the sets, the scores and the probabilities all follow from it."""
+
+    @property
+    def is_outlier(self) -> NDArray[np.bool_]:
+        """(N,) the two sets."""
+        return self.log_odds > 0
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """(N,) higher = more normal, as scikit-learn's ``score_samples``."""
+        return -self.log_odds
+
+
+def cut_at(log_odds: NDArray[np.float64], contamination: float) -> float:
+    """The log odds above which the given share of the samples (N,) lies: half-way between two neighbours."""
+    ordered = np.sort(log_odds)
+    kept = len(ordered) - round(contamination * len(ordered))
+    if kept in (0, len(ordered)):
+        return float(ordered[-1]) if kept else float(ordered[0]) - 1
+    return float((ordered[kept - 1] + ordered[kept]) / 2)

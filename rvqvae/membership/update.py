@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from rvqvae.membership.types import Evidence, Membership
+from rvqvae.membership.linear import FOLDS, Linear, out_of_fold
+from rvqvae.membership.types import Evidence, Membership, cut_at
 
 AUTHORITY = 4.0
 """Most log odds that the codebooks may add to the start's: they settle what it left open, never overrule it.
@@ -18,25 +17,54 @@ AUTHORITY = 4.0
 Ours. Left to themselves, codebooks confirm whatever split they were trained on, and on rare or near outliers
 they spoil a good start.
 """
-FOLDS = 5
 
 
-def update(start: Membership, current: Membership, evidence: Evidence, seed: int) -> Membership:
+class Competition(NamedTuple):
+    """What the codebooks' evidence is worth, learned from the final sets; it scores new samples too."""
+
+    odds: Linear
+    prior: float
+    """Log odds of the sets that it was learned from."""
+
+    @classmethod
+    def fit(cls, evidence: Evidence, is_outlier: NDArray[np.bool_]) -> Competition | None:
+        """From ``is_outlier`` (N,); None with fewer outliers than folds: there is nothing to compete."""
+        if _too_few(is_outlier):
+            return None
+        return cls(Linear.fit(_columns(evidence), is_outlier, 1.0), float(logit(is_outlier.mean())))
+
+    def __call__(self, evidence: Evidence) -> NDArray[np.float64]:
+        """(N,) log likelihood ratio, outlier over inlier, within AUTHORITY."""
+        return np.clip(self.odds(_columns(evidence)) - self.prior, -AUTHORITY, AUTHORITY)
+
+
+def update(
+    start: Membership,
+    current: Membership,
+    evidence: Evidence,
+    seed: int,
+    contamination: float | None = None,
+) -> Membership:
     """Sets of the next epoch: the warm ``start`` plus what the codebooks, trained on ``current``, say.
 
     The log likelihood ratio is learned from the current sets and read out of fold. With fewer outliers than
-    folds there is nothing to compete, and the start stands.
+    folds there is nothing to compete, and the start stands. A given ``contamination`` is kept to.
     """
-    if min(current.is_outlier.sum(), (~current.is_outlier).sum()) < FOLDS:
+    if _too_few(current.is_outlier):
         return start
     ratio = np.clip(likelihood_ratio(evidence, current.is_outlier, seed), -AUTHORITY, AUTHORITY)
     log_odds = start.log_odds + ratio
-    return Membership(start.score - ratio, log_odds > 0, log_odds)
+    return Membership(log_odds if contamination is None else log_odds - cut_at(log_odds, contamination))
 
 
 def likelihood_ratio(evidence: Evidence, is_outlier: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
     """(N,) log p(evidence | outlier) / p(evidence | inlier), from a linear model that did not see the row."""
-    x = np.column_stack(
+    return np.asarray(out_of_fold(_columns(evidence), is_outlier, 1.0, seed) - logit(is_outlier.mean()))
+
+
+def _columns(evidence: Evidence) -> NDArray[np.float64]:
+    """(N, 4)."""
+    return np.column_stack(
         [
             np.log(evidence.inlier_distance + 1e-12),
             np.log(evidence.outlier_distance + 1e-12),
@@ -44,7 +72,7 @@ def likelihood_ratio(evidence: Evidence, is_outlier: NDArray[np.bool_], seed: in
             evidence.outlier_surprise,
         ]
     )
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    p = cross_val_predict(classifier, x, is_outlier, cv=folds, method="predict_proba")[:, 1]
-    return np.asarray(logit(np.clip(p, 1e-6, 1 - 1e-6)) - logit(is_outlier.mean()))
+
+
+def _too_few(is_outlier: NDArray[np.bool_]) -> bool:
+    return bool(min(is_outlier.sum(), (~is_outlier).sum()) < FOLDS)

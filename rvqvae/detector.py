@@ -1,0 +1,131 @@
+"""The whole fit: views, warm start, joint training, and one rule for training and new samples alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.features import Backbone, extract_views
+from rvqvae.inference import code_counts, compete, evidence, evidence_of_new
+from rvqvae.learned import LearnedFeatures
+from rvqvae.membership import Competition, Rule, cut_at, warm_start
+from rvqvae.model import TwoCodebookVQVAE
+from rvqvae.training import fit
+
+Samples = NDArray[Any]
+"""uint8 (N, C, H, W), or float (N, d)."""
+Verdict = Literal["clean", "contaminated", "undecided"]
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, and how many of how many steps of it are done."""
+BLOCK = 4096
+"""Samples whose views are held at a time when scoring."""
+
+
+class Scorer(NamedTuple):
+    """All that it takes to score a sample."""
+
+    backbone: Backbone
+    rule: Rule
+    model: TwoCodebookVQVAE
+    counts: tuple[torch.Tensor, torch.Tensor]
+    """Uses of each code at each position by the training set, (P, K) of either codebook."""
+    competition: Competition | None
+
+    def log_odds(self, samples: Samples) -> NDArray[np.float64]:
+        """(N,) of being an outlier: the warm start's rule plus what the two codebooks say."""
+        parts = [self._block(samples[i : i + BLOCK]) for i in range(0, len(samples), BLOCK)]
+        return np.concatenate(parts)
+
+    def _block(self, samples: Samples) -> NDArray[np.float64]:
+        odds = self.rule(views_of(samples, self.backbone, self.model.data_scale.device))
+        if self.competition is not None:
+            odds = odds + self.competition(evidence_of_new(compete(self.model, samples), self.counts))
+        return odds
+
+
+class Detected(NamedTuple):
+    """A scorer and what it says of its training set."""
+
+    scorer: Scorer
+    log_odds: NDArray[np.float64]
+    """(N,) of being an outlier."""
+    cut: float
+    """Log odds above which a sample is an outlier: 0, unless a contamination was given."""
+    interval: tuple[float, float]
+    """95 % interval of the contamination."""
+    history: list[dict[str, float]]
+
+    @property
+    def is_outlier(self) -> NDArray[np.bool_]:
+        return self.log_odds > self.cut
+
+    @property
+    def verdict(self) -> Verdict:
+        low, high = self.interval
+        if low > 0.005:
+            return "contaminated"
+        return "clean" if high <= 0.02 else "undecided"
+
+
+def detect(
+    samples: Samples,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    *,
+    contamination: float | None = None,
+    backbone: Backbone = "efficientnet_lite0",
+    seed: int = 0,
+    directory: Path | None = None,
+    progress: Progress | None = None,
+    device: torch.device | str = "cpu",
+) -> Detected:
+    """Learn who belongs among ``samples``, and the Robust VQ-VAE with them.
+
+    ``backbone`` is as in `extract_features`, or "learned" for features of the samples themselves. Raises
+    InputError for too few, identical or non-finite samples.
+    """
+    tell = progress or (lambda *_: None)
+    is_image = samples.ndim == 4
+    tell("features", 0, len(samples))
+    if is_image and backbone == "learned":
+        backbone = LearnedFeatures.fit(samples, seed)
+    views = views_of(samples, backbone, device)
+    tell("features", len(samples), len(samples))
+    start = warm_start(views, images=samples if is_image else None, contamination=contamination, seed=seed)
+    epochs = train_config.epochs
+    fitted = fit(
+        samples, model_config, train_config, seed=seed, start=start.membership, contamination=contamination,
+        directory=directory, report=lambda epoch, _: tell("train", epoch, epochs), device=device,
+    )  # fmt: skip
+    contest = compete(fitted.model, samples)
+    sets = fitted.membership.is_outlier
+    scorer = Scorer(
+        backbone,
+        start.rule,
+        fitted.model,
+        code_counts(contest, sets),
+        Competition.fit(evidence(contest, sets), sets),
+    )
+    log_odds = start.rule(views)
+    if scorer.competition is not None:
+        log_odds = log_odds + scorer.competition(evidence_of_new(contest, scorer.counts))
+    cut = 0.0 if contamination is None else cut_at(log_odds, contamination)
+    found = Detected(scorer, log_odds, cut, start.interval, fitted.history)
+    return found._replace(interval=_around(float(found.is_outlier.mean()), start.interval))
+
+
+def views_of(
+    samples: Samples, backbone: Backbone, device: torch.device | str = "cpu"
+) -> list[NDArray[np.generic]]:
+    """What membership compares samples by; of vectors, the vectors themselves."""
+    return extract_views(samples, backbone, device=device) if samples.ndim == 4 else [samples]
+
+
+def _around(rate: float, interval: tuple[float, float]) -> tuple[float, float]:
+    return min(rate, interval[0]), max(rate, interval[1])
