@@ -35,7 +35,7 @@ from pipelines.study_cells import (
     read,
     write,
 )
-from pipelines.study_own import OWN, Detection, detect
+from pipelines.study_own import METHODS, OWN, Detection
 from rvqvae.contamination import Contaminated
 from rvqvae.errors import InputError
 from rvqvae.tracking import Tracker
@@ -61,15 +61,15 @@ class Case:
             lambda name: metered(lambda: others.view_of(self.drawn.images, name, seed))
         )  # (matrix, cost)
 
-    def measure(self, method: str, out: Path) -> Cell:
-        return self._own(out) if method == OWN else self._peer(method)
+    def measure(self, method: str, epochs: int, out: Path) -> Cell:
+        return self._own(method, epochs, out) if method in METHODS else self._peer(method)
 
-    def _own(self, out: Path) -> Cell:
+    def _own(self, method: str, epochs: int, out: Path) -> Cell:
         truth = self.drawn.is_outlier
-        found, cost = metered(lambda: detect(self.drawn.images, self.key[2]))
+        found, cost = metered(lambda: METHODS[method](self.drawn.images, self.key[2], epochs))
         cell = Cell(
             *self.key,
-            OWN,
+            method,
             len(truth),
             auroc(truth, found.score),
             heldout_auroc=self._heldout_auroc(found),
@@ -82,7 +82,7 @@ class Case:
             seconds=cost.seconds,
             peak_gib=cost.gib,
         )
-        if found.probability is not None:
+        if found.probability is not None and method == OWN:
             path = probability_file(out, cell)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(path, probability=found.probability, is_outlier=truth)
@@ -120,7 +120,9 @@ def study(
     total: int = 4000,
     root: str | None = None,
     out: str = "runs/study",
+    methods: tuple[str, ...] = (OWN, "start only"),
     peers: tuple[str, ...] = tuple(others.PEERS),
+    epochs: int = 20,
     tracking: bool = True,
 ) -> None:
     """Measure who is called an outlier.
@@ -134,12 +136,14 @@ def study(
         total: images of a mixture, fewer where the source has fewer
         root: folder with the full sets; the committed samples without it
         out: folder of the results
+        methods: of our own: rvqvae, "start only" (no codebooks), learned (nothing pretrained)
         peers: other people's detectors to measure; [] for none
+        epochs: of the joint training
         tracking: report to MLflow
     """
     folder, console = Path(out), Console()
-    check(pairs, rates, seeds, clean, total, peers)
-    claim(folder, total, root is not None)
+    check(pairs, rates, seeds, clean, total, methods, peers)
+    claim(folder, {"total": total, "full_sets": root is not None, "epochs": epochs})
     cells = read(folder / "cells.csv")
     wanted = [(p, r, s) for s in seeds for p in pairs for r in rates] + [
         (c, 0.0, s) for s in seeds for c in clean
@@ -148,12 +152,12 @@ def study(
         "study",
         run_name=f"{len(pairs)} pairs x {len(rates)} rates x {len(seeds)} seeds",
         params={"pairs": pairs, "rates": rates, "seeds": seeds, "clean": clean, "peers": peers}
-        | {"total": total, "full_sets": root is not None},
+        | {"methods": methods, "total": total, "full_sets": root is not None, "epochs": epochs},
         directory=folder,
         enabled=tracking,
     )
     with parent:
-        fill(cells, folder, wanted, peers, total, root, console)
+        fill(cells, folder, wanted, methods, peers, epochs, total, root, console)
         report(parent, folder, cells, console)
 
 
@@ -163,10 +167,13 @@ def check(
     seeds: tuple[int, ...],
     clean: tuple[str, ...],
     total: int,
+    methods: tuple[str, ...],
     peers: tuple[str, ...],
 ) -> None:
     """Fail now rather than after an hour."""
     others.require(peers)
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise InputError(f"methods={unknown} are unknown: choose from {', '.join(METHODS)}")
     for pair in (*pairs, *clean):
         require(pair)
     if not ((pairs and rates) or clean) or not seeds:
@@ -183,7 +190,9 @@ def fill(
     cells: list[Cell],
     folder: Path,
     wanted: list[tuple[str, float, int]],
+    methods: tuple[str, ...],
     peers: tuple[str, ...],
+    epochs: int,
     total: int,
     root: str | None,
     console: Console,
@@ -193,13 +202,13 @@ def fill(
     write(path, cells)
     done = {cell[:4] for cell in cells}
     missing = {
-        key: [method for method in (OWN, *(peers if key[1] else ())) if (*key, method) not in done]
+        key: [method for method in (*methods, *(peers if key[1] else ())) if (*key, method) not in done]
         for key in wanted
     }
     for key in track([key for key in missing if missing[key]], "study", console=console):
         case = Case(*key, total, root)
         for method in missing[key]:
-            cells.append(case.measure(method, folder))
+            cells.append(case.measure(method, epochs, folder))
             append(path, cells[-1])
 
 

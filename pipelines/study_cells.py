@@ -100,9 +100,9 @@ def as_csv(rows: list[tuple]) -> str:
     return text.getvalue()
 
 
-def claim(out: Path, total: int, full_sets: bool) -> None:
-    """Refuse a folder whose cells were measured on other images."""
-    path, wanted = out / "study.json", {"total": total, "full_sets": full_sets}
+def claim(out: Path, wanted: dict[str, int | bool]) -> None:
+    """Refuse a folder whose cells were measured on other images or with other settings."""
+    path = out / "study.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
     if found != wanted:
         raise InputError(f"out={str(out)!r} holds cells of {found}, not of {wanted}: choose another --out")

@@ -1,4 +1,4 @@
-"""Our own method as the study sees it: the one place to change when its entry changes."""
+"""Our own method as the study sees it: whole, and in parts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from rvqvae.features import extract_views
+from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.detector import detect, verdict_of, views_of
 from rvqvae.membership import warm_start
 
 Images = NDArray[np.uint8]
 Vector = NDArray[np.float64]
 OWN = "rvqvae"
+BACKBONE = "efficientnet_lite0"
 UNKNOWN = (float("nan"), float("nan"))
 
 
@@ -33,7 +35,36 @@ class Detection(NamedTuple):
     """Scores of images that were not there before."""
 
 
-def detect(images: Images, seed: int) -> Detection:
-    """Who belongs among the images (N, C, H, W), told nothing else."""
-    start = warm_start(extract_views(images), images=images, seed=seed)
-    return Detection(start.score, start.is_outlier, expit(start.log_odds))
+def whole(images: Images, seed: int, epochs: int, backbone: str = BACKBONE) -> Detection:
+    """Warm start, joint training of the Robust VQ-VAE, and both codebooks' say."""
+    found = detect(images, ModelConfig(), TrainConfig(epochs=epochs), seed=seed, backbone=backbone)
+    return Detection(
+        -found.log_odds,
+        found.is_outlier,
+        expit(found.log_odds),
+        found.interval,
+        found.verdict,
+        lambda new: -found.scorer.log_odds(new),
+    )
+
+
+def start_only(images: Images, seed: int, epochs: int) -> Detection:
+    """Without the codebooks."""
+    start = warm_start(views_of(images, BACKBONE), images=images, seed=seed)
+    odds = start.membership.log_odds
+    return Detection(
+        -odds, odds > 0, expit(odds), start.interval, verdict_of(start.interval),
+        lambda new: -start.rule(views_of(new, BACKBONE)),
+    )  # fmt: skip
+
+
+def learned(images: Images, seed: int, epochs: int) -> Detection:
+    """Nothing pretrained: features learned from the images themselves."""
+    return whole(images, seed, epochs, "learned")
+
+
+METHODS: dict[str, Callable[[Images, int, int], Detection]] = {
+    OWN: whole,
+    "start only": start_only,
+    "learned": learned,
+}

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipelines.peers import PEERS
 from pipelines.study_cells import Cell
-from pipelines.study_own import OWN
+from pipelines.study_own import METHODS
 
 
 class Sheet(NamedTuple):
@@ -27,7 +27,7 @@ class Sheet(NamedTuple):
 def methods(cells: Sequence[Cell]) -> list[str]:
     """Ours first, then the peers that were measured."""
     there = {cell.method for cell in cells}
-    return [name for name in (OWN, *PEERS) if name in there]
+    return [name for name in (*METHODS, *PEERS) if name in there]
 
 
 def mixtures(cells: Sequence[Cell]) -> list[tuple[str, float]]:
@@ -38,8 +38,8 @@ def mixtures(cells: Sequence[Cell]) -> list[tuple[str, float]]:
 
 def sheets(cells: Sequence[Cell]) -> list[Sheet]:
     dirty = [cell for cell in cells if cell.rate > 0]
-    own = [cell for cell in cells if cell.method == OWN]
-    return ([auroc_sheet(dirty)] if dirty else []) + ([decision_sheet(own)] if own else [])
+    own = [[cell for cell in cells if cell.method == name] for name in METHODS]
+    return ([auroc_sheet(dirty)] if dirty else []) + [decision_sheet(part) for part in own if part]
 
 
 def auroc_sheet(cells: Sequence[Cell]) -> Sheet:
@@ -58,7 +58,7 @@ def auroc_sheet(cells: Sequence[Cell]) -> Sheet:
 
 
 def decision_sheet(cells: Sequence[Cell]) -> Sheet:
-    """What our method decides, without being told the rate; clean sets have rate 0."""
+    """What one method of ours decides, without being told the rate; clean sets have rate 0."""
     lines = []
     for pair, rate in mixtures(cells):
         here = [cell for cell in cells if (cell.pair, cell.rate) == (pair, rate)]
@@ -86,7 +86,7 @@ def decision_sheet(cells: Sequence[Cell]) -> Sheet:
         "verdict",
     ]
     head += ["held-out AUROC", "seconds", "GiB"]
-    return Sheet(f"Decisions of {OWN}", head, lines, coverage(cells))
+    return Sheet(f"Decisions of {cells[0].method}", head, lines, coverage(cells))
 
 
 def coverage(cells: Sequence[Cell]) -> str:

@@ -67,10 +67,15 @@ class Detected(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        low, high = self.interval
-        if low > 0.005:
-            return "contaminated"
-        return "clean" if high <= 0.02 else "undecided"
+        return verdict_of(self.interval)
+
+
+def verdict_of(interval: tuple[float, float]) -> Verdict:
+    """What an interval of the contamination amounts to."""
+    low, high = interval
+    if low > 0.005:
+        return "contaminated"
+    return "clean" if high <= 0.02 else "undecided"
 
 
 def detect(

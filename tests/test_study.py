@@ -18,9 +18,9 @@ def measured(monkeypatch):
     """The methods that are measured from now on."""
     made, real = [], study.Case.measure
 
-    def counting(self, method, out):
+    def counting(self, method, epochs, out):
         made.append((*self.key, method))
-        return real(self, method, out)
+        return real(self, method, epochs, out)
 
     monkeypatch.setattr(study.Case, "measure", counting)
     return made
@@ -28,7 +28,7 @@ def measured(monkeypatch):
 
 def test_cells_survive_a_kill_and_are_measured_once(tmp_path, measured):
     arguments = {"pairs": ("mnist/noise",), "rates": (0.2,), "clean": ("mnist:4",), "total": 300}
-    arguments |= {"out": str(tmp_path), "tracking": False}
+    arguments |= {"out": str(tmp_path), "tracking": False, "epochs": 1, "methods": ("rvqvae",)}
     study.study(**arguments, peers=("MCD",))
     noise = ("mnist/noise", 0.2, 0)
     assert measured == [(*noise, "rvqvae"), (*noise, "MCD"), ("mnist:4", 0.0, 0, "rvqvae")]
@@ -74,6 +74,7 @@ def test_cells_are_read_as_they_were_written(tmp_path):
         ({"clean": ("mnist:",)}, "mnist:"),
         ({"rates": (0.5,)}, "0.5.*below 0.5"),
         ({"seeds": ()}, "nothing to measure"),
+        ({"methods": ("magic",)}, "magic.*start only"),
         ({"pairs": (), "clean": ()}, "nothing to measure"),
         ({"seeds": (-1,)}, ">= 0"),
         ({"total": 10}, ">= 100"),

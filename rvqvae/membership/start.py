@@ -17,7 +17,7 @@ from rvqvae.errors import InputError
 from rvqvae.membership.ellipsoid import Ellipsoid
 from rvqvae.membership.linear import FOLDS, Linear, out_of_fold
 from rvqvae.membership.modes import FEWEST as FEWEST_FOR_MODES
-from rvqvae.membership.modes import WHOLE, Modes
+from rvqvae.membership.modes import PARTED, WHOLE, Modes
 from rvqvae.membership.patches import foreignness
 from rvqvae.membership.types import Membership, cut_at
 from rvqvae.membership.view import JointView, Views
@@ -136,6 +136,8 @@ def _beside(
         high += share * (0.1 + 1.5 * found)
     elif modes.inside <= WHOLE:
         high += 0.12 * share
+    elif modes.inside <= PARTED:
+        high = 0.5
     return rule, (max(0.0, low - doubt), min(0.5, high + doubt))
 
 
