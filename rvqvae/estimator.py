@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -15,15 +16,33 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
-from rvqvae.detector import Progress, Scorer, detect
+from rvqvae.detector import Progress, Scorer, detect, verdict_of
+from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.features import Backbone
 from rvqvae.images import as_nchw, from_nchw, layout_of
 from rvqvae.inference import decode_codes, error_maps, inlier_codes
+from rvqvae.membership import cut_at
 from rvqvae.priors import GatedPixelCNN, fit_prior
 from rvqvae.store import Stored, load_model, save_model
 
-FACTS = ("contamination_", "contamination_interval_", "verdict_", "offset_", "layout_", "n_features_in_")
+FACTS: dict[str, Callable[[Any], Any]] = {
+    "contamination_": float,
+    "contamination_interval_": lambda ends: tuple(map(float, ends)),
+    "verdict_": str,
+    "offset_": float,
+    "layout_": str,
+    "dtype_": lambda name: np.dtype(name).name,
+    "n_features_in_": int,
+}
+"""What a saved model keeps of the fit, and how each is read back."""
+OF_THIS_MACHINE = ("device", "directory", "progress")
+LARGEST = 1e15
+"""Value in a matrix of features: the squares of larger ones leave the range of float32."""
+
+SEEN = 100_000
+"""Samples that a training shows the autoencoder by default, so that ten times the data cost less than ten
+times the time; the prior sees half as many."""
 
 
 class RobustVQVAE(OutlierMixin, BaseEstimator):
@@ -36,9 +55,11 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     features : str or callable, default "efficientnet_lite0"
         What images are compared by, beside their pixels: the embedded network, the name of any timm model
         (may be downloaded), "learned" (from the images themselves), or a function as in `extract_features`.
-    epochs, batch_size, learning_rate : training of the autoencoder, see `TrainConfig`.
-    prior_epochs : int, default 10
-        Training of the PixelCNN that `sample` draws from; 0 leaves it out.
+    epochs : int or None
+        Passes over the data; by default as many as show the autoencoder 100,000 samples, from 4 to 20.
+    prior_epochs : int or None
+        Passes of the PixelCNN that `sample` draws from, 0 for none; by default 50,000 grids, 4 to 10.
+    batch_size, learning_rate : training of the autoencoder, see `TrainConfig`.
     channels, code_dim, inlier_codes, outlier_codes : the networks, see `ModelConfig`.
     random_state : int, RandomState instance or None
         With an int, the same data give the same model and the same samples.
@@ -65,8 +86,8 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         contamination: float | Literal["auto"] = "auto",
         *,
         features: Backbone = "efficientnet_lite0",
-        epochs: int = 20,
-        prior_epochs: int = 10,
+        epochs: int | None = None,
+        prior_epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 3e-3,
         channels: int = 32,
@@ -95,14 +116,17 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: object = None) -> RobustVQVAE:
         """Learn from uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), or a float matrix (N, d); no labels."""
-        model, train = self._configs()
-        contamination = None if self.contamination == "auto" else self._checked_contamination()
+        model, train, prior = self._configs(1)
+        share, device = _share(self.contamination), usable_device(self.device)
+        seed = _draw_seed(self.random_state)
+        if not (isinstance(self.features, str) or callable(self.features)):
+            raise InputError(f"features={self.features!r} is neither a name nor a function: leave it out")
         samples = self._samples(X, reset=True)
-        seed = self._seed()
+        model, train, prior = self._configs(len(samples))
         found = detect(
-            samples, model, train, contamination=contamination, backbone=self.features, seed=seed,
+            samples, model, train, contamination=share, backbone=self.features, seed=seed,
             directory=None if self.directory is None else Path(self.directory),
-            progress=self.progress, device=self._device(),
+            progress=self.progress, device=device,
         )  # fmt: skip
         self._scorer: Scorer = found.scorer
         self.scores_ = -found.log_odds
@@ -115,8 +139,14 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         self.history_ = found.history
         self.metadata_: dict[str, Any] = {}
         self._seed_ = seed
-        self._prior = self._fit_prior(samples[self.inlier_mask_], seed) if self.prior_epochs else None
+        self._prior: GatedPixelCNN | None = None
+        if prior is not None:
+            self._prior = self._fit_prior(samples[self.inlier_mask_], prior, device)
         return self
+
+    def fit_predict(self, X: ArrayLike, y: object = None, **_: object) -> NDArray[np.int64]:
+        """(N,) +1 for inliers, -1 for outliers, of the data that it learns from; they are looked at once."""
+        return np.where(self.fit(X).inlier_mask_, 1, -1)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """(N,) higher = more normal; minus the log odds of being an outlier."""
@@ -136,18 +166,22 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         return np.asarray(expit(-self.decision_function(X)))
 
     def set_contamination(self, contamination: float) -> RobustVQVAE:
-        """Move the threshold so that this share of the training data are outliers; nothing is retrained."""
+        """As if fitted with this share of outliers, but nothing is retrained: the threshold moves."""
         check_is_fitted(self)
-        self.contamination = contamination
-        share = self._checked_contamination()
-        ordered = np.sort(self.scores_)
-        k = round(share * len(ordered))
-        self.offset_ = float(
-            ordered[0] if k == 0 else (ordered[k - 1] + ordered[min(k, len(ordered) - 1)]) / 2
-        )
+        if not hasattr(self, "scores_"):
+            raise InputError(
+                "a loaded model does not know its training scores: set_contamination needs a fit"
+            )
+        share = _share(contamination)
+        if share is None:
+            raise InputError("contamination='auto' needs the data: fit again, or give a share from 0 to 0.5")
+        self.contamination = share
+        self.offset_ = -cut_at(-self.scores_, share)
         self.inlier_mask_ = self.scores_ >= self.offset_
         self.outlier_probability_ = expit(self.offset_ - self.scores_)
         self.contamination_ = float((~self.inlier_mask_).mean())
+        self.contamination_interval_ = (share, share)
+        self.verdict_ = verdict_of(self.contamination_interval_)
         return self
 
     def sample(
@@ -170,14 +204,14 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         seed = self._seed_ if random_state is None else _draw_seed(random_state)
         model = self._scorer.model
         codes = self._prior.sample(n, model.grid, seed=seed, temperature=temperature, top_p=top_p)
-        return self._like_training(decode_codes(model, codes).numpy())
+        return _in_form(decode_codes(model, codes).numpy(), self.layout_, self.dtype_)
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Each sample as the inliers' codebook can express it, in the layout and dtype of ``X``."""
         check_is_fitted(self)
         model = self._scorer.model
         decoded = decode_codes(model, inlier_codes(model, self._samples(X))).numpy()
-        return self._like_training(decoded)
+        return _in_form(decoded, *_form_of(X))
 
     def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """(N, H, W) evidence per pixel >= 0: how badly the inliers' codebook expresses it. Images only."""
@@ -190,27 +224,27 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
         """Write the folder ``path``: safetensors and JSON; ``metadata`` (plain values) comes back with it."""
         check_is_fitted(self)
-        plain = {k: v for k, v in self.get_params().items() if isinstance(v, str | int | float | None)}
+        params = {k: _plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
         facts = {
-            "params": plain,
+            "params": {k: v for k, v in params.items() if isinstance(v, str | int | float | None)},
             "fitted": {name: getattr(self, name) for name in FACTS},
             "seed": self._seed_,
             "metadata": self.metadata_ | (metadata or {}),
         }
-        save_model(Path(path), Stored(self._scorer, self._prior, self._configs_prior(), facts))
+        save_model(Path(path), Stored(self._scorer, self._prior, facts))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | None = None) -> RobustVQVAE:
         """The model that `save` wrote. Training scores and history are not kept with it."""
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        stored = load_model(Path(path), where)
+        stored = load_model(Path(path), usable_device(device))
         try:
-            model = cls(**stored.facts["params"] | {"device": device})
-            for name in FACTS:
-                value = stored.facts["fitted"][name]
-                setattr(model, name, tuple(value) if isinstance(value, list) else value)
-            model._seed_, model.metadata_ = stored.facts["seed"], stored.facts["metadata"]
-        except (KeyError, TypeError) as error:
+            model = cls(**stored.facts["params"], device=device)
+            for name, read in FACTS.items():
+                setattr(model, name, read(stored.facts["fitted"][name]))
+            model._seed_, model.metadata_ = int(stored.facts["seed"]), dict(stored.facts["metadata"])
+            if (model.layout_ == "vectors") != (len(stored.scorer.model.shape) == 1):
+                raise ValueError(f"layout_={model.layout_!r}")
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a complete model ({error}); train or save it again") from error
         model._scorer, model._prior = stored.scorer, stored.prior
         return model
@@ -220,62 +254,106 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
 
     def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
         """As uint8 (N,C,H,W) or float32 (N,d), of the kind that the model was trained on."""
-        if getattr(X, "ndim", 2) in (3, 4):
-            images = as_nchw(X)
-            if reset:
-                self.layout_: str = layout_of(X)
-                self.n_features_in_ = int(np.prod(images.shape[1:]))
-            elif images.shape[1:] != self._scorer.model.shape:
-                raise InputError(
-                    f"images of shape (C, H, W) = {images.shape[1:]} do not fit this model, "
-                    f"which was trained on {self._scorer.model.shape}: resize or convert them"
-                )
-            return images
-        vectors = validate_data(self, X, dtype=np.float32, reset=reset, ensure_min_samples=2 if reset else 1)
+        samples = self._images(X, reset) if _are_images(X) else self._vectors(X, reset)
+        if not reset:
+            return samples
+        self.layout_, self.dtype_ = _form_of(X)
+        # torch warns of arrays that it may not write to.
+        return np.require(samples, requirements="W")
+
+    def _images(self, X: ArrayLike, reset: bool) -> NDArray[np.uint8]:
+        images = as_nchw(X)
         if reset:
-            self.layout_ = "vectors"
-        elif self.layout_ != "vectors":
+            self.n_features_in_ = int(np.prod(images.shape[1:]))
+        elif images.shape[1:] != self._scorer.model.shape:
+            raise InputError(
+                f"images of shape (C, H, W) = {images.shape[1:]} do not fit this model, "
+                f"which was trained on {self._scorer.model.shape}: resize or convert them"
+            )
+        return images
+
+    def _vectors(self, X: ArrayLike, reset: bool) -> NDArray[np.float32]:
+        if not reset and self.layout_ != "vectors":
             raise InputError(
                 f"this model was trained on images of shape {self._scorer.model.shape}: give images"
             )
-        return vectors
+        kinds = [np.float64, np.float32]
+        vectors = validate_data(self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1)
+        if (largest := np.abs(vectors).max()) > LARGEST:
+            raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
+        return np.asarray(vectors, np.float32)
 
-    def _like_training(self, samples: NDArray[Any]) -> NDArray[Any]:
-        return samples if self.layout_ == "vectors" else from_nchw(samples, self.layout_)  # type: ignore[arg-type]
-
-    def _fit_prior(self, inliers: NDArray[Any], seed: int) -> GatedPixelCNN:
-        model, epochs = self._scorer.model, self.prior_epochs
+    def _fit_prior(self, inliers: NDArray[Any], config: PriorConfig, device: str) -> GatedPixelCNN:
+        model = self._scorer.model
         tell = self.progress or (lambda *_: None)
         return fit_prior(
-            inlier_codes(model, inliers), model.config.inlier_codes, self._configs_prior(), seed=seed,
-            report=lambda epoch, _: tell("prior", epoch + 1, epochs), device=self._device(),
+            inlier_codes(model, inliers), model.config.inlier_codes, config, seed=self._seed_,
+            report=lambda epoch, _: tell("prior", epoch + 1, config.epochs), device=device,
         )  # fmt: skip
 
-    def _configs(self) -> tuple[ModelConfig, TrainConfig]:
+    def _configs(self, n: int) -> tuple[ModelConfig, TrainConfig, PriorConfig | None]:
+        """For ``n`` samples."""
         model = ModelConfig(
-            channels=self.channels, code_dim=self.code_dim, inlier_codes=self.inlier_codes,
-            outlier_codes=self.outlier_codes,
+            channels=self._whole("channels"), code_dim=self._whole("code_dim"),
+            inlier_codes=self._whole("inlier_codes"), outlier_codes=self._whole("outlier_codes"),
         )  # fmt: skip
-        train = TrainConfig(epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
-        return model, train
+        rate = _plain(self.learning_rate)
+        if not isinstance(rate, Real):
+            raise InputError(f"learning_rate={rate!r} is no number: leave it out")
+        epochs = _passes(SEEN, n, 20) if self.epochs is None else self._whole("epochs")
+        train = TrainConfig(epochs=epochs, batch_size=self._whole("batch_size"), learning_rate=float(rate))
+        epochs = _passes(SEEN // 2, n, 10) if self.prior_epochs is None else self._whole("prior_epochs")
+        if epochs < 0:
+            raise InputError(f"prior_epochs={epochs} is out of range: it must be >= 0")
+        return model, train, PriorConfig(epochs=epochs) if epochs else None
 
-    def _configs_prior(self) -> PriorConfig:
-        return PriorConfig(epochs=max(1, self.prior_epochs))
+    def _whole(self, name: str) -> int:
+        value = getattr(self, name)
+        if not isinstance(value, Integral):
+            raise InputError(f"{name}={value!r} is no whole number: leave it out, or give an int")
+        return int(value)
 
-    def _checked_contamination(self) -> float:
-        share = self.contamination
-        if isinstance(share, str) or not 0 <= share <= 0.5:
-            raise InputError(f"contamination={share!r} is out of range: it must be 'auto' or from 0 to 0.5")
-        return float(share)
 
-    def _device(self) -> str:
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+def _passes(seen: int, n: int, most: int) -> int:
+    return max(4, min(most, round(seen / n)))
 
-    def _seed(self) -> int:
-        return _draw_seed(self.random_state)
+
+def _are_images(X: ArrayLike) -> bool:
+    """Whether ``X`` is an array of images, or a list of them."""
+    if isinstance(X, list | tuple):
+        return len(X) > 0 and np.ndim(X[0]) in (2, 3)
+    return getattr(X, "ndim", 2) in (3, 4)
+
+
+def _form_of(X: ArrayLike) -> tuple[str, str]:
+    """Layout and dtype in which samples are given back."""
+    if _are_images(X):
+        return layout_of(X), "uint8"
+    dtype = np.asarray(X).dtype
+    return "vectors", dtype.name if dtype.kind == "f" else "float64"
+
+
+def _in_form(samples: NDArray[Any], layout: str, dtype: str) -> NDArray[Any]:
+    return samples.astype(dtype) if layout == "vectors" else from_nchw(samples, layout)  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers, which a grid search gives, as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _share(contamination: object) -> float | None:
+    """None for "auto"."""
+    if isinstance(contamination, str) and contamination == "auto":
+        return None
+    if isinstance(contamination, Real) and 0 <= float(contamination) <= 0.5:
+        return float(contamination)
+    raise InputError(f"contamination={contamination!r} is out of range: it must be 'auto' or from 0 to 0.5")
 
 
 def _draw_seed(random_state: int | np.random.RandomState | None) -> int:
-    if isinstance(random_state, int | np.integer):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    if not isinstance(random_state, Integral):
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    if not 0 <= random_state < 2**31:
+        raise InputError(f"random_state={random_state} is out of range: it must be from 0 to 2**31 - 1")
+    return int(random_state)

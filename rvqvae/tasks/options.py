@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rvqvae.config import PriorConfig, TrainConfig
+from rvqvae.config import TrainConfig
+from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ class FitOptions:
     features: str = "efficientnet_lite0"
     """What images are compared by: the embedded network, learned (from the images themselves), or the name
     of any timm model, whose weights are then downloaded."""
-    epochs: int = TrainConfig.epochs
-    """Passes over the images."""
-    prior_epochs: int = PriorConfig.epochs
-    """Passes over what the kept images are made of, to learn to sample; 0 leaves sampling out."""
+    epochs: int | None = None
+    """Passes over the images; by default 20, fewer above 5,000 images, down to 4."""
+    prior_epochs: int | None = None
+    """Passes over what the kept images are made of, to learn to sample; 0 leaves sampling out; by default 10,
+    fewer above 5,000 images, down to 4."""
     batch_size: int = TrainConfig.batch_size
     """Images per training step."""
     seed: int = 0
@@ -61,7 +63,7 @@ class FitOptions:
         """An estimator that keeps its training state in `directory`."""
         from rvqvae.estimator import RobustVQVAE
 
-        check_device(self.device)
+        usable_device(self.device)
         return RobustVQVAE(
             self.contamination,
             features=self.features,
@@ -73,14 +75,3 @@ class FitOptions:
             directory=directory,
             progress=progress,
         )
-
-
-def check_device(device: str | None) -> None:
-    """InputError for a device that is not there."""
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # The latter where torch is built without CUDA.
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device={device!r} cannot be used ({reason}): use cpu, or leave it out") from error
