@@ -20,6 +20,7 @@ _HOME = {
     "fit": "training",
     "fit_prior": "priors",
     "load_images": "sources",
+    "log_model": "tracking",
     "warm_start": "membership",
 }
 

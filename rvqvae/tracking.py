@@ -20,7 +20,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# MLflow's own defaults retry a dead server for minutes and report usage to its makers.
-_MLFLOW_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+# MLflow's own defaults report usage to its makers, and keep the lock file of any project that happens
+# to be in the working directory with a model.
+_DISCREET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+# By default a dead server is retried for minutes, which must not hold up a training run.
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _PARAMS_PER_BATCH = 100
 _METRICS_PER_BATCH = 1000
 
@@ -245,8 +249,7 @@ class _Store:
             return None
 
     def _connect(self) -> MlflowClient:
-        for name, value in _MLFLOW_DEFAULTS.items():
-            os.environ.setdefault(name, value)
+        _set_defaults(_DISCREET | _IMPATIENT)
         import mlflow
 
         if mlflow.is_tracking_uri_set():
@@ -292,6 +295,45 @@ class _Store:
             TrackingWarning,
             stacklevel=2,
         )
+
+
+def log_model(folder: str | Path, name: str = "rvqvae", *, registered_model_name: str | None = None) -> str:
+    """Log the model that `RobustVQVAE.save`, ``rvqvae train`` or ``rvqvae clean`` wrote; returns its URI.
+
+    ``mlflow.pyfunc.load_model`` and ``mlflow models serve --env-manager local`` take the URI. It goes where
+    MLflow is set to log, and into the active run if there is one. InputError for a folder without a model.
+    """
+    from rvqvae.serving import ServedModel, _load_pyfunc
+    from rvqvae.store import ARRAYS, FACTS
+    from rvqvae.tasks.read import model_folder
+
+    folder = model_folder(folder)
+    served: ServedModel = _load_pyfunc(str(folder))
+    _set_defaults(_DISCREET)
+    import mlflow
+
+    with _quiet(), TemporaryDirectory() as scratch:
+        data = Path(scratch) / "model"
+        data.mkdir()
+        # Only these: the folder of a job also notes where its images lie.
+        for file in (ARRAYS, FACTS):
+            shutil.copyfile(folder / file, data / file)
+        example = served.example()
+        info = mlflow.pyfunc.log_model(
+            name=name,
+            loader_module="rvqvae.serving",
+            data_path=str(data),
+            signature=mlflow.models.infer_signature(example, served.predict(example)),
+            input_example=example,
+            pip_requirements=[f"rvqvae=={version('rvqvae')}", f"mlflow=={version('mlflow')}"],
+            registered_model_name=registered_model_name,
+        )
+    return str(info.model_uri)
+
+
+def _set_defaults(defaults: Mapping[str, str]) -> None:
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager
