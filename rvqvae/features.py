@@ -6,6 +6,7 @@ The default network travels with its weights in a package, so nothing is downloa
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,14 @@ def extract_views(
     if backbone != "efficientnet_lite0":
         return [pixels, _unit(extract_features(images, backbone, **options))]
     size, device = options.pop("size", 64), torch.device(options.pop("device", None) or "cpu")
+    both = _features_and_style(size, device)
+    joined = extract_features(images, both, device=device, **options)
+    return [pixels, _unit(joined[:, :FEATURES]), joined[:, FEATURES:]]
+
+
+@lru_cache(maxsize=2)
+def _features_and_style(size: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From a uint8 batch to features and style side by side; kept, as building the network takes a second."""
     network = fold_batch_norm(efficientnet_lite0())
     stage: list[torch.Tensor] = []
     network.get_submodule(STYLE_STAGE).register_forward_hook(lambda _m, _i, output: stage.append(output))
@@ -102,8 +111,7 @@ def extract_views(
         features, maps = describe(batch), stage.pop()
         return torch.cat([features, maps.mean((2, 3)), maps.std((2, 3))], 1)
 
-    joined = extract_features(images, both, device=device, **options)
-    return [pixels, _unit(joined[:, :FEATURES]), joined[:, FEATURES:]]
+    return both
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
