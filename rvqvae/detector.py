@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.errors import InputError
 from rvqvae.features import Backbone, extract_views
 from rvqvae.inference import code_counts, compete, evidence, evidence_of_new
 from rvqvae.learned import LearnedFeatures
 from rvqvae.membership import Competition, Rule, cut_at, warm_start
+from rvqvae.membership.start import FEWEST
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.training import fit
 
@@ -25,6 +28,9 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage, and how many of how many steps of it are done."""
 BLOCK = 4096
 """Samples whose views are held at a time when scoring."""
+VARIETY = "nothing can be told from them; keep one of each, then fit again"
+COLLAPSED = 1e-4
+"""Spread of the log distances (usually .1 to 1) below which the majority is one sample over and over."""
 
 
 class Scorer(NamedTuple):
@@ -93,16 +99,19 @@ def detect(
     """Learn who belongs among ``samples``, and the Robust VQ-VAE with them.
 
     ``backbone`` is as in `extract_features`, or "learned" for features of the samples themselves. Raises
-    InputError for too few, identical or non-finite samples.
+    InputError for too few or non-finite samples, and if more than half of them are identical.
     """
+    _check_variety(samples)
     tell = progress or (lambda *_: None)
     is_image = samples.ndim == 4
     tell("features", 0, len(samples))
     if is_image and backbone == "learned":
-        backbone = LearnedFeatures.fit(samples, seed)
+        backbone = LearnedFeatures.fit(samples, seed).to(device)
     views = views_of(samples, backbone, device)
     tell("features", len(samples), len(samples))
     start = warm_start(views, images=samples if is_image else None, contamination=contamination, seed=seed)
+    if len(samples) >= FEWEST and not start.rule.majority.spread > COLLAPSED:
+        raise InputError(f"more than half of the samples that may belong are identical: {VARIETY}")
     epochs = train_config.epochs
     fitted = fit(
         samples, model_config, train_config, seed=seed, start=start.membership, contamination=contamination,
@@ -130,6 +139,13 @@ def views_of(
 ) -> list[NDArray[np.generic]]:
     """What membership compares samples by; of vectors, the vectors themselves."""
     return extract_views(samples, backbone, device=device) if samples.ndim == 4 else [samples]
+
+
+def _check_variety(samples: Samples) -> None:
+    """More than half identical make every median, hence every distance, collapse."""
+    _, count = Counter(hash(sample.tobytes()) for sample in samples).most_common(1)[0]
+    if count > max(1, len(samples) // 2):
+        raise InputError(f"{count} of {len(samples)} samples are identical, more than half: {VARIETY}")
 
 
 def _around(rate: float, interval: tuple[float, float]) -> tuple[float, float]:

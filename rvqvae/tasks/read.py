@@ -15,7 +15,7 @@ from rvqvae.errors import InputError
 from rvqvae.files import Side
 from rvqvae.sources import Entry, Inventory, read_source
 from rvqvae.tasks.folder import PIXELS, Folder
-from rvqvae.tasks.options import FitOptions, Progress, check_device
+from rvqvae.tasks.options import FitOptions, Progress
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -93,7 +93,6 @@ def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE
     from rvqvae.estimator import RobustVQVAE
 
     folder = model_folder(path)
-    check_device(device)
     model = RobustVQVAE.load(folder, device)
     try:
         height, width = model.metadata_["size"]
