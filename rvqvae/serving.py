@@ -38,6 +38,9 @@ class ServedModel:
         return from_nchw(blank, self.model.layout_)  # type: ignore[arg-type]
 
 
-def _load_pyfunc(path: str) -> ServedModel:
-    """What MLflow calls with the folder of the model."""
-    return ServedModel(RobustVQVAE.load(Path(path)))
+def load_served(folder: str | Path) -> ServedModel:
+    """The model that `RobustVQVAE.save` wrote."""
+    return ServedModel(RobustVQVAE.load(folder))
+
+
+_load_pyfunc = load_served  # the name that MLflow looks for

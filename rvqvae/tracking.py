@@ -303,21 +303,17 @@ def log_model(folder: str | Path, name: str = "rvqvae", *, registered_model_name
     ``mlflow.pyfunc.load_model`` and ``mlflow models serve --env-manager local`` take the URI. It goes where
     MLflow is set to log, and into the active run if there is one. InputError for a folder without a model.
     """
-    from rvqvae.serving import ServedModel, _load_pyfunc
-    from rvqvae.store import ARRAYS, FACTS
+    from rvqvae.serving import load_served
     from rvqvae.tasks.read import model_folder
 
-    folder = model_folder(folder)
-    served: ServedModel = _load_pyfunc(str(folder))
+    served = load_served(model_folder(folder))
     _set_defaults(_DISCREET)
     import mlflow
 
     with _quiet(), TemporaryDirectory() as scratch:
         data = Path(scratch) / "model"
-        data.mkdir()
-        # Only these: the folder of a job also notes where its images lie.
-        for file in (ARRAYS, FACTS):
-            shutil.copyfile(folder / file, data / file)
+        # Not the folder itself, where a job also notes where its images lie.
+        served.model.save(data)
         example = served.example()
         info = mlflow.pyfunc.log_model(
             name=name,

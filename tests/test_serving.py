@@ -45,6 +45,7 @@ def home(tmp_path_factory):
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
             patch.delenv(name)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("MLFLOW_LOGGING_LEVEL", "WARNING")
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         patch.setattr(socket.socket, "connect", connect_here)
@@ -122,8 +123,6 @@ def test_the_artifact_is_the_model_and_nothing_else(mlflow, uri, tmp_path):
     examples = {"input_example.json", "serving_input_example.json"}
     data = {"data/model/model.json", "data/model/model.safetensors"}
     assert data < files <= data | described | examples
-    for name in data:
-        assert (root / name).read_bytes() == Path("model", Path(name).name).read_bytes()
 
 
 def test_results_of_clean_are_logged_by_name_in_the_active_run(mlflow, model):
