@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
-from math import prod
+from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +147,8 @@ def _model(tensors: dict[str, Tensor], facts: dict[str, Any]) -> TwoCodebookVQVA
     # What the facts claim costs nothing before the arrays have been seen to be there.
     if config.residual_blocks > len(tensors):
         raise ValueError(f"{config.residual_blocks} residual blocks")
+    if not all(size > 0 for size in facts["shape"]):
+        raise ValueError(f"shape {facts['shape']}")
     with torch.device("meta"):
         model = TwoCodebookVQVAE(tuple(facts["shape"]), config)
     model.load_state_dict(_under(tensors, "model"), assign=True)
@@ -224,7 +226,10 @@ def _rule_of(
     view = JointView(
         tuple(arrays[f"view.{i}.mean"] for i in views), tuple(arrays[f"view.{i}.axes"] for i in views)
     )
-    majority = Ellipsoid(arrays["centre"], arrays["precision"], float(facts["usual"]), float(facts["spread"]))
+    cut, usual, spread = (float(facts[name]) for name in ("cut", "usual", "spread"))
+    if not (isfinite(cut) and isfinite(usual) and 0 < spread < inf):
+        raise ValueError(f"cut {cut}, usual {usual}, spread {spread}")
+    majority = Ellipsoid(arrays["centre"], arrays["precision"], usual, spread)
     foreign, modes, competition = None, None, None
     if (line := arrays.get("foreign")) is not None:
         foreign = Linear(line[:-1], float(line[-1]))
@@ -232,7 +237,7 @@ def _rule_of(
         modes = Modes(arrays["modes.centroids"], arrays["modes.valleys"], float(arrays["modes.inside"]))
     if (line := arrays.get("competition")) is not None:
         competition = Competition(Linear(line[:-2], float(line[-2])), float(line[-1]))
-    rule = Rule(view, majority, foreign, modes, float(facts["cut"]))
+    rule = Rule(view, majority, foreign, modes, cut)
     return rule, model, (tensors["counts.0"], tensors["counts.1"]), competition
 
 
