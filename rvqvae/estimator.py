@@ -228,6 +228,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         facts = {
             "params": {k: v for k, v in params.items() if isinstance(v, str | int | float | None)},
             "fitted": {name: getattr(self, name) for name in FACTS},
+            "columns": list(getattr(self, "feature_names_in_", [])),
             "seed": self._seed_,
             "metadata": self.metadata_ | (metadata or {}),
         }
@@ -241,6 +242,8 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
             model = cls(**stored.facts["params"], device=device)
             for name, read in FACTS.items():
                 setattr(model, name, read(stored.facts["fitted"][name]))
+            if columns := stored.facts["columns"]:
+                model.feature_names_in_ = np.array(columns, object)
             model._seed_, model.metadata_ = int(stored.facts["seed"]), dict(stored.facts["metadata"])
             if (model.layout_ == "vectors") != (len(stored.scorer.model.shape) == 1):
                 raise ValueError(f"layout_={model.layout_!r}")

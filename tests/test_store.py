@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -33,9 +34,9 @@ def rows(n=120, d=6, seed=0):
 
 @pytest.fixture(scope="module")
 def images():
-    """300 digits and clothes, 20 % clothes."""
+    """200 digits and clothes, 20 % clothes."""
     digits, clothes = (load_data(name)[0] for name in ("mnist", "fashion_mnist"))
-    return contaminate(digits[:, None], clothes[:, None], 0.2, 0, total=300).images[:, 0]
+    return contaminate(digits[:, None], clothes[:, None], 0.2, 0, total=200).images[:, 0]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,15 @@ def test_numbers_of_numpy_are_kept_and_paths_are_not(tmp_path):
     assert str(tmp_path) not in (tmp_path / "model" / FACTS).read_text()
 
 
+def test_names_of_columns_are_kept(tmp_path):
+    table = pd.DataFrame(rows(), columns=list("abcdef"))
+    quick().fit(table).save(tmp_path)
+    loaded = RobustVQVAE.load(tmp_path)
+    assert loaded.score_samples(table).shape == (120,)
+    with pytest.raises(ValueError, match="feature names should match"):
+        loaded.score_samples(table[list("bacdef")])
+
+
 def test_what_was_trained_elsewhere_loads_on_a_cpu(saved):
     loaded = RobustVQVAE.load(saved, device="cpu")
     scorer = loaded._scorer
@@ -180,11 +190,15 @@ class Killed(BaseException):
     pass
 
 
+@pytest.fixture(scope="module")
+def other():
+    return quick(contamination=0.3, random_state=1).fit(rows(seed=3))
+
+
 @pytest.mark.parametrize("moment", range(8))
-def test_a_save_killed_at_any_moment_leaves_a_whole_model(vectors, folder, monkeypatch, moment):
+def test_a_save_killed_at_any_moment_leaves_a_whole_model(vectors, other, folder, monkeypatch, moment):
     """Every call that changes a file may be the last."""
     x, left = rows(seed=1), [moment]
-    other = quick(contamination=0.3, random_state=1).fit(rows(seed=3))
 
     def before(function):
         def call(*args, **kwargs):
