@@ -227,6 +227,8 @@ def test_the_majority_is_followed_down_the_tree():
     assert heights.tolist() == [0, 0, 5, 5] and inside == 1
     heights, inside = part_from_majority(gap, np.array([60, 20, 10, 10]), 100)
     assert heights.tolist() == [0, 1, 5, 5] and inside == 0
+    heights, _ = part_from_majority(gap, np.array([30, 18, 42, 10]), 100, most=0.45)
+    assert heights.tolist() == [5, 5, 0, 0]
     assert part_from_majority(gap, np.array([25] * 4), 100) == (pytest.approx(np.zeros(4)), 5)
 
 

@@ -26,18 +26,21 @@ def members(labels: Labels, k: int, fewest: int) -> tuple[NDArray[np.int64], lis
     return np.array(large, np.int64), [rows[group] for group in large]
 
 
-def part_from_majority(gap: Vector, mass: NDArray[np.int64], total: int) -> tuple[Vector, float]:
+def part_from_majority(
+    gap: Vector, mass: NDArray[np.int64], total: int, most: float = 0.5
+) -> tuple[Vector, float]:
     """Single linkage of G groups by their gaps (G, G), read from the top along the heavier side.
 
-    Returns the height (G,) at which each group of ``mass`` samples parts from what holds most of the
-    ``total``, and the height at which that majority itself falls apart (0 if it is one group).
+    Returns the height (G,) at which each group of ``mass`` samples parts from what holds more than the
+    share ``most`` of the ``total``, and the height at which that majority itself falls apart (0 if it is
+    one group).
     """
     heights = np.zeros(len(mass))
     root = to_tree(linkage(squareform(gap, checks=False), "single"))
     while not root.is_leaf():
         parts = [np.array(side.pre_order()) for side in (root.left, root.right)]
         smaller, larger = sorted((0, 1), key=lambda i: mass[parts[i]].sum())
-        if mass[parts[larger]].sum() <= 0.5 * total:  # no side is a majority: nobody parts from it
+        if mass[parts[larger]].sum() <= most * total:  # no side is a majority: nobody parts from it
             return heights, float(root.dist)
         heights[parts[smaller]] = root.dist
         root = (root.left, root.right)[larger]

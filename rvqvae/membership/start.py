@@ -18,7 +18,7 @@ from rvqvae.membership.ellipsoid import Ellipsoid
 from rvqvae.membership.linear import FOLDS, Linear, out_of_fold
 from rvqvae.membership.modes import FEWEST as FEWEST_FOR_MODES
 from rvqvae.membership.modes import PARTED, WHOLE, Modes
-from rvqvae.membership.patches import foreignness
+from rvqvae.membership.patches import MOST, foreignness
 from rvqvae.membership.types import Membership, cut_at
 from rvqvae.membership.view import JointView, Views
 
@@ -91,10 +91,10 @@ def warm_start(
     if images is not None and len(z) >= FEWEST:
         foreign = foreignness(images, z, seed) > 1
     classifier = None
-    if FOLDS <= foreign.sum() <= 0.5 * len(z):
+    if FOLDS <= foreign.sum() <= (1 - MOST) * len(z):
         # Out of fold, the classifier mends the images that k-means put into the wrong group.
         mended = out_of_fold(z, foreign, 0.1, seed) > 0
-        foreign = mended if FOLDS <= mended.sum() <= 0.5 * len(z) else foreign
+        foreign = mended if FOLDS <= mended.sum() <= (1 - MOST) * len(z) else foreign
         classifier = Linear.fit(z, foreign, 0.1)
     else:
         foreign[:] = False
