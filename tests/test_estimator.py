@@ -214,11 +214,11 @@ def test_samples_are_inliers_and_follow_their_seed(trained):
 
 
 def test_training_scores_are_those_of_new_samples(mixed, trained, vectors):
-    for model, x in ((trained, mixed[0]), (vectors, normal(n_out=30))):
-        scores = model.score_samples(x)
-        np.testing.assert_allclose(scores, model.scores_, atol=1e-4)
-        np.testing.assert_allclose(model.outlier_probability(x), model.outlier_probability_, atol=1e-4)
-        assert np.array_equal(model.predict(x) == 1, model.inlier_mask_)
+    for model, x in ((trained, mixed[0][:200]), (vectors, normal(n_out=30))):
+        n = len(x)
+        np.testing.assert_allclose(model.score_samples(x), model.scores_[:n], atol=1e-4)
+        np.testing.assert_allclose(model.outlier_probability(x), model.outlier_probability_[:n], atol=1e-4)
+        assert np.array_equal(model.predict(x) == 1, model.inlier_mask_[:n])
         assert model.contamination_ == (~model.inlier_mask_).mean()
 
 
@@ -286,7 +286,7 @@ def test_a_wrong_share_changes_nothing(vectors):
 
 
 def test_the_same_seed_gives_the_same_bits(mixed):
-    images = mixed[0][:200]
+    images = mixed[0][:100]
     one, two = (quick(epochs=3).fit(images) for _ in range(2))
     assert np.array_equal(one.scores_, two.scores_) and one.offset_ == two.offset_
     assert np.array_equal(one.sample(5), two.sample(5))
