@@ -25,10 +25,6 @@ class Output(NamedTuple):
     """(B,) mean squared plain distance between encodings and codewords; gradient to the encoder only."""
     codebook_loss: Tensor
     """Scalar; zero under moving averages."""
-    inlier_distance: Tensor
-    """(B,) mean squared weighted distance to the inlier codebook."""
-    outlier_distance: Tensor
-    """(B,) the same for the outlier codebook."""
 
 
 class TwoCodebookVQVAE(nn.Module):
@@ -60,7 +56,6 @@ class TwoCodebookVQVAE(nn.Module):
                 (self.outlier_codebook, outlier, member),
             ):
                 book.follow(z.detach(), own.codes, mask.float())
-        per_sample = (len(x), -1)
         codebook_loss = (
             (vectors - z.detach()).square().mean() if self.config.update == "gradient" else z.new_zeros(())
         )
@@ -68,10 +63,8 @@ class TwoCodebookVQVAE(nn.Module):
             reconstruction,
             codes.reshape(len(x), *self.grid),
             squared_error(x, reconstruction),
-            (z - vectors.detach()).square().mean(1).reshape(per_sample).mean(1),
+            (z - vectors.detach()).square().reshape(len(x), -1).mean(1),
             codebook_loss,
-            inlier.distance.reshape(per_sample).mean(1),
-            outlier.distance.reshape(per_sample).mean(1),
         )
 
     def loss(self, output: Output) -> Tensor:

@@ -66,7 +66,9 @@ class Codebook(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
             with torch.no_grad():
-                points, centres = z @ self.metric, self.codewords @ self.metric
+                points, centres = z, self.codewords
+                if self.weighted:
+                    points, centres = z @ self.metric, centres @ self.metric
                 # |p - c|^2 less |p|^2, which no choice of codeword changes
                 partial = torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2)
                 least, codes = partial.min(1)
