@@ -95,7 +95,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Stored:
         tensors = load(_arrays(path, facts["sha256"]))
         model = _model(tensors, facts)
         prior = _prior(tensors, facts, model)
-        learned = facts["backbone"] == "learned"
+        learned = facts["backbone"] == "learned" and len(facts["shape"]) == 3
         _check_shapes(tensors, model, learned)
         backbone = LearnedFeatures.from_state(_under(tensors, "backbone")) if learned else facts["backbone"]
         if not isinstance(backbone, str | LearnedFeatures):

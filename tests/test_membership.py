@@ -174,6 +174,13 @@ def test_new_samples_are_scored_as_the_training_set_was(mixed):
     assert low <= truth.mean() <= high and high < 0.35
 
 
+def test_isolated_vectors_are_outliers_and_clean_ones_are_not():
+    x, truth = gaussian(300, 12, shift=14.0)
+    assert np.array_equal(warm_start([x]).membership.is_outlier, truth)
+    for d in (2, 6, 60):
+        assert not warm_start([np.random.default_rng(d).normal(size=(300, d))]).membership.is_outlier.any()
+
+
 def test_too_few_samples_are_ranked_but_their_rate_stays_open():
     x, _ = gaussian(30, 5)
     start = warm_start([x])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from rvqvae.errors import InputError
 from rvqvae.membership.ellipsoid import Ellipsoid
@@ -28,10 +29,12 @@ VALLEY = 0.8
 """Nats of depth above which a mode beside the majority is taken for outliers: T-shirts alone show .7."""
 FEWEST_BESIDE = 0.01
 """Share of the data below which modes beside the majority are taken for chance."""
-ISOLATED = 6.5
-"""Where no mode lies beside the majority: spreads of the log distance above which a sample is an outlier.
+ISOLATED = 1e-14
+"""Where no mode lies beside the majority: a sample is an outlier if a normal distribution's would lie as far
+with less than this probability.
 
-Clean digits reach 5.2, clothes 2.6, single classes 4.4; noise among digits 6.7, negatives of digits 7.6.
+That is 6.5 spreads of the log distance in the 96 dimensions of images, where clean digits reach 5.2, clothes
+2.6 and single classes 4.4, noise among digits 6.7 and negatives of digits 7.6; in 6 dimensions it is 4.4.
 """
 SPREADS_PER_NAT = 2.5
 """What a nat of valley counts for beside the ellipsoid, above the depth of 0.3 that halves of a mode show.
@@ -98,7 +101,7 @@ def warm_start(
         classifier = Linear.fit(z, foreign, 0.1)
     else:
         foreign[:] = False
-    rule = Rule(view, Ellipsoid.fit(z, ~foreign, seed), classifier, None, ISOLATED)
+    rule = Rule(view, Ellipsoid.fit(z, ~foreign, seed), classifier, None, _isolated(z.shape[1]))
     interval = (0.0, 0.5)
     if len(z) >= FEWEST:
         rule, interval = _beside(rule, z, foreign, seed)
@@ -139,6 +142,13 @@ def _beside(
     elif modes.inside <= PARTED:
         high = 0.5
     return rule, (max(0.0, low - doubt), min(0.5, high + doubt))
+
+
+def _isolated(dimensions: int) -> float:
+    """ISOLATED in spreads: the log of a chi-squared variable, centred and scaled as `Ellipsoid` does."""
+    normal = chi2(dimensions)
+    spread = np.log(normal.ppf(0.75) / normal.ppf(0.25)) / 1.349
+    return float(np.log(normal.isf(ISOLATED) / normal.median()) / spread)
 
 
 def _balanced_cut(far: NDArray[np.float64], beside: NDArray[np.bool_]) -> float:
