@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_pixelcnn import slow_sample
 from torch import Tensor
 
 from rvqvae.config import PriorConfig
 from rvqvae.errors import InputError
 from rvqvae.priors import GatedPixelCNN, fit_prior
-from tests.reference_pixelcnn import slow_sample
 
 TINY = PriorConfig(channels=8, layers=1, kernel_size=3, epochs=4, batch_size=32, learning_rate=1e-2)
 
