@@ -33,7 +33,6 @@ FACTS: dict[str, Callable[[Any], Any]] = {
     "offset_": float,
     "layout_": str,
     "dtype_": lambda name: np.dtype(name).name,
-    "n_features_in_": int,
 }
 """What a saved model keeps of the fit, and how each is read back."""
 OF_THIS_MACHINE = ("device", "directory", "progress")
@@ -250,6 +249,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a complete model ({error}); train or save it again") from error
         model._scorer, model._prior = stored.scorer, stored.prior
+        model.n_features_in_ = int(np.prod(stored.scorer.model.shape))
         return model
 
     def __sklearn_is_fitted__(self) -> bool:
