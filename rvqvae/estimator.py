@@ -241,7 +241,10 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
             model = cls(**stored.facts["params"], device=device)
             for name, read in FACTS.items():
                 setattr(model, name, read(stored.facts["fitted"][name]))
-            if columns := stored.facts["columns"]:
+            model.n_features_in_ = int(np.prod(stored.scorer.model.shape))
+            if columns := list(map(str, stored.facts["columns"])):
+                if len(columns) != model.n_features_in_:
+                    raise ValueError(f"{len(columns)} columns")
                 model.feature_names_in_ = np.array(columns, object)
             model._seed_, model.metadata_ = int(stored.facts["seed"]), dict(stored.facts["metadata"])
             if (model.layout_ == "vectors") != (len(stored.scorer.model.shape) == 1):
@@ -249,7 +252,6 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a complete model ({error}); train or save it again") from error
         model._scorer, model._prior = stored.scorer, stored.prior
-        model.n_features_in_ = int(np.prod(stored.scorer.model.shape))
         return model
 
     def __sklearn_is_fitted__(self) -> bool:
