@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.recipes import load
+from pipelines.command import exit_status
 from pipelines.methods import SHOWN, Bench, Images, load_bench, run_method
 from pipelines.report import csv_table, markdown_table, rich_table
 from pipelines.settings import Settings, claim, parse
@@ -167,15 +168,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=False)
-    try:
-        run(parse(arguments, __doc__ or ""), console)
-    except InputError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: run(parse(arguments, __doc__ or ""), console))
 
 
 if __name__ == "__main__":

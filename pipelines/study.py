@@ -24,6 +24,7 @@ from sklearn.metrics import roc_auc_score
 
 from pipelines import peers as others
 from pipelines import study_figures, study_tables
+from pipelines.command import exit_status
 from pipelines.pairs import draw, require
 from pipelines.study_cells import (
     NAN,
@@ -230,15 +231,7 @@ def report(parent: Tracker, folder: Path, cells: list[Cell], console: Console) -
 
 
 def main() -> int:
-    try:
-        auto_cli(study)
-    except InputError as error:
-        print("error:", error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: auto_cli(study))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
 from rvqvae.features import Backbone, extract_views
-from rvqvae.inference import code_counts, compete, evidence, evidence_of_new
+from rvqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
 from rvqvae.learned import LearnedFeatures
 from rvqvae.membership import Competition, Rule, cut_at, warm_start
 from rvqvae.membership.start import FEWEST
+from rvqvae.membership.view import Views
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.training import fit
 
@@ -49,10 +50,15 @@ class Scorer(NamedTuple):
         return np.concatenate(parts)
 
     def _block(self, samples: Samples) -> NDArray[np.float64]:
-        odds = self.rule(views_of(samples, self.backbone, self.model.data_scale.device))
-        if self.competition is not None:
-            odds = odds + self.competition(evidence_of_new(compete(self.model, samples), self.counts))
-        return odds
+        views = views_of(samples, self.backbone, self.model.data_scale.device)
+        return self.weigh(views, None if self.competition is None else compete(self.model, samples))
+
+    def weigh(self, views: Views, contest: Contest | None) -> NDArray[np.float64]:
+        """(N,) log odds from the ``views`` and the ``contest`` of N samples."""
+        odds = self.rule(views)
+        if self.competition is None or contest is None:
+            return odds
+        return odds + self.competition(evidence_of_new(contest, self.counts))
 
 
 class Detected(NamedTuple):
@@ -126,9 +132,7 @@ def detect(
         code_counts(contest, sets),
         Competition.fit(evidence(contest, sets), sets),
     )
-    log_odds = start.rule(views)
-    if scorer.competition is not None:
-        log_odds = log_odds + scorer.competition(evidence_of_new(contest, scorer.counts))
+    log_odds = scorer.weigh(views, contest)
     cut = 0.0 if contamination is None else cut_at(log_odds, contamination)
     found = Detected(scorer, log_odds, cut, start.interval, fitted.history)
     return found._replace(interval=_around(float(found.is_outlier.mean()), start.interval))

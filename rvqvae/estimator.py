@@ -115,7 +115,6 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: object = None) -> RobustVQVAE:
         """Learn from uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), or a float matrix (N, d); no labels."""
-        model, train, prior = self._configs(1)
         share, device = _share(self.contamination), usable_device(self.device)
         seed = _draw_seed(self.random_state)
         if not (isinstance(self.features, str) or callable(self.features)):

@@ -45,7 +45,7 @@ below the near pairs (.37 to .52 against .26 to .43).
 PARTED = 0.58
 """Above this depth it is several modes for certain; between the two nobody can tell, and the rate stays open.
 
-Digit 4 at rate .45 (seed 1) and T-shirts at .3 lie between, as do 5 of 30 draws of the clean sets.
+Digit 4 at rate .45 (seed 1) and T-shirts at .3 lie between, as do 6 of 30 draws of the clean sets.
 """
 
 
