@@ -17,6 +17,7 @@ from rvqvae.checkpoint import load_state, save_state
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
 from rvqvae.inference import compete, evidence, reconstruction_errors
+from rvqvae.loop import Loop, generator_of
 from rvqvae.membership import Membership, literal_split, update
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.networks import to_float
@@ -24,8 +25,7 @@ from rvqvae.networks import to_float
 Report = Callable[[int, dict[str, float]], None]
 """Called after every epoch with its number, from 1, and its metrics."""
 
-TERMS = ("loss", "reconstruction", "commitment", "codebook")
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
 POOL = 1024
 """Samples whose encodings start or revive a codebook."""
@@ -68,15 +68,10 @@ def fit(
     torch.manual_seed(seed)
     model = TwoCodebookVQVAE(tuple(data.shape[1:]), model_config).to(device)
     model.data_scale.fill_(max(_variance(data), 1e-8))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=train_config.learning_rate, weight_decay=1e-4)
-    steps = -(-n // train_config.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        train_config.learning_rate,
-        epochs=train_config.epochs,
-        steps_per_epoch=steps,
-        pct_start=0.15,
-    )
+    loop = Loop(
+        model.parameters(), n, epochs=train_config.epochs, batch_size=train_config.batch_size,
+        learning_rate=train_config.learning_rate, seed=seed,
+    )  # fmt: skip
     start = start or Membership(np.full(n, -1.0))
     membership = start
     history: list[dict[str, float]] = []
@@ -86,16 +81,15 @@ def fit(
     path = directory / "training.pt" if directory else None
     if path and (state := load_state(path, fingerprint)):
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        loop.load_state_dict(state["loop"])
         membership = Membership(state["log_odds"].numpy())
         history = state["history"]
     else:
-        _start_codebooks(model, data, membership.is_outlier, _generator(seed, 0))
+        _start_codebooks(model, data, membership.is_outlier, generator_of(seed, 0))
 
     for epoch in range(len(history) + 1, train_config.epochs + 1):
-        generator = _generator(seed, epoch)
-        terms = _train_epoch(model, data, membership.is_outlier, optimizer, schedule, train_config, generator)
+        model.train()
+        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier))
         before = membership
         if epoch >= train_config.warmup_epochs:
             if train_config.membership == "literal":
@@ -103,7 +97,7 @@ def fit(
             elif train_config.membership == "robust":
                 known = evidence(compete(model, data), membership.is_outlier)
                 membership = update(start, membership, known, seed, contamination)
-        _tend_codebooks(model, data, membership.is_outlier, generator)
+        _tend_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
         history.append(_epoch_metrics(model, terms, before, membership))
         if path:
             save_state(
@@ -111,8 +105,7 @@ def fit(
                 {
                     "fingerprint": fingerprint,
                     "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
+                    "loop": loop.state_dict(),
                     "log_odds": torch.as_tensor(membership.log_odds),
                     "history": history,
                 },
@@ -122,44 +115,24 @@ def fit(
     return Fitted(model.eval(), membership, history)
 
 
-def _train_epoch(
-    model: TwoCodebookVQVAE,
-    data: Tensor,
-    is_outlier: NDArray[np.bool_],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    config: TrainConfig,
-    generator: torch.Generator,
-) -> Tensor:
-    """One pass; the mean of each loss term."""
-    model.train()
-    device = model.data_scale.device
-    member = torch.as_tensor(is_outlier)
-    batches = torch.randperm(len(data), generator=generator).split(config.batch_size)
-    terms, rates = torch.zeros(len(batches), len(TERMS), device=device), []
-    for i, rows in enumerate(batches):
+def _loss_of(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_]
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    """The terms of a batch of rows of ``data``."""
+    device, member = model.data_scale.device, torch.as_tensor(is_outlier)
+
+    def terms(rows: Tensor) -> dict[str, Tensor]:
         x = to_float(data[rows].to(device, non_blocking=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = model(x, member[rows].to(device, non_blocking=True))
-        loss = model.loss(output)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-        # Kept on the device and read once an epoch: no synchronisation in the step.
-        terms[i] = torch.stack(
-            [loss, output.reconstruction_error.mean(), output.quantization_error.mean(), output.codebook_loss]
-        ).detach()
-    terms = terms.cpu()
-    if not bool(torch.isfinite(terms).all()):
-        batch, term = (~torch.isfinite(terms)).nonzero()[0].tolist()
-        raise InputError(
-            f"training diverged: {TERMS[term]} is {float(terms[batch, term])} at batch {batch + 1} of "
-            f"{len(batches)}, learning rate {rates[batch]:.2g}; lower the learning rate"
-        )
-    return terms.mean(0)
+        return {
+            "loss": model.loss(output),
+            "reconstruction": output.reconstruction_error.mean(),
+            "commitment": output.quantization_error.mean(),
+            "codebook": output.codebook_loss,
+        }
+
+    return terms
 
 
 def _encodings(model: TwoCodebookVQVAE, data: Tensor, rows: Tensor) -> Tensor:
@@ -202,9 +175,9 @@ def _tend_codebooks(
 
 
 def _epoch_metrics(
-    model: TwoCodebookVQVAE, terms: Tensor, before: Membership, after: Membership
+    model: TwoCodebookVQVAE, terms: dict[str, float], before: Membership, after: Membership
 ) -> dict[str, float]:
-    metrics = dict(zip(TERMS, map(float, terms), strict=True))
+    metrics = dict(terms)
     for name, book in (("inlier", model.inlier_codebook), ("outlier", model.outlier_codebook)):
         metrics |= {f"{name}_{key}": value for key, value in book.usage().items()}
     metrics["outliers"] = float(after.is_outlier.sum())
@@ -216,11 +189,6 @@ def _epoch_metrics(
 def _variance(data: Tensor) -> float:
     """Of up to POOL samples, in the units of the loss."""
     return float(to_float(data[:: max(1, len(data) // POOL)]).var())
-
-
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    """Randomness of one epoch depends on nothing but seed and epoch: a resumed run repeats it exactly."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
 
 
 def _fingerprint(data: Tensor, *settings: object) -> str:
