@@ -1,0 +1,278 @@
+"""One interface for the family of autoencoders: a network that says its loss, an estimator that trains it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from rvqvae.detector import Progress
+from rvqvae.devices import usable_device
+from rvqvae.errors import InputError
+from rvqvae.estimator import LARGEST, _are_images, _draw_seed, _form_of, _in_form, _plain
+from rvqvae.family.networks import build_decoder, build_encoder
+from rvqvae.family.store import load_folder, save_folder
+from rvqvae.images import as_nchw
+from rvqvae.loop import Loop, generator_of
+from rvqvae.networks import squared_error, to_float
+
+BATCH = 512
+"""Samples per forward pass outside of training: bounds the memory, changes no result."""
+OF_THIS_MACHINE = ("device", "progress")
+
+
+class Network(nn.Module):
+    """What a member of the family defines. This one is the plain autoencoder; others override its parts.
+
+    ``bounded``: outputs pass through a sigmoid, as pixels lie in [0, 1]. The weights, and all else that a
+    saved model needs, are parameters and buffers; constructors draw no numbers but through torch's
+    initialisers, because a saved network is rebuilt without storage.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, bounded: bool) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.bounded = encoder, decoder, bounded
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, *shape) float, pixels in [0, 1] -> (B, latent) float."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, latent) -> (B, *shape) float."""
+        out = self.decoder(z)
+        return out.sigmoid() if self.bounded else out
+
+    def losses(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Scalar terms, "loss" first, for `Loop`. All randomness comes from ``generator``, of the CPU."""
+        return {"loss": squared_error(x, self.decode(self.encode(x))).mean()}
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """(B, *shape) -> (B, *shape)."""
+        return self.decode(self.encode(x))
+
+    def score(self, x: Tensor) -> Tensor:
+        """(B,) higher = more normal: minus the mean squared error."""
+        return -squared_error(x, self.reconstruct(x))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, *shape) new samples, of members that have a distribution."""
+        raise InputError(f"{type(self).__name__} has no distribution to sample from: use VAE or BiGAN")
+
+    def before_epoch(self, number: int, data: Tensor, generator: torch.Generator) -> None:
+        """Called before epoch ``number`` (from 0) with the training data, uint8 (N,C,H,W) or float (N,d)."""
+
+
+@dataclass(repr=False, eq=False, kw_only=True)
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Plain autoencoder, and the base of the family: squared error through ``latent_dim`` numbers.
+
+    Members are keyword-only dataclasses, which is all that scikit-learn asks of a constructor; they
+    override `_network` and add their own fields.
+
+    Parameters
+    ----------
+    latent_dim : width of the code.
+    hidden : widths of the encoder's layers; the decoder mirrors them. () is linear up to the sigmoid.
+    channels : width of convolutions in place of the perceptron; None for the perceptron. Images only.
+    epochs, batch_size, learning_rate : of the training, see `Loop`.
+    random_state : int, RandomState instance or None.
+    device : where the network runs; by default "cuda" if there is one, else "cpu".
+    progress : called with "train", epochs done and epochs in all.
+
+    Attributes
+    ----------
+    network_ : the trained `Network`; history_ : list of dict, the terms of every epoch.
+    """
+
+    latent_dim: int = 32
+    hidden: tuple[int, ...] = (512, 256)
+    channels: int | None = None
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    random_state: int | np.random.RandomState | None = None
+    device: str | None = None
+    progress: Progress | None = None
+
+    def _network(self, shape: tuple[int, ...]) -> Network:
+        """For samples of ``shape``, (C, H, W) or (d,)."""
+        return Network(*self._pair(shape), bounded=len(shape) == 3)
+
+    def _pair(self, shape: tuple[int, ...], outputs: int | None = None) -> tuple[nn.Module, nn.Module]:
+        """Encoder to ``outputs`` numbers, by default the code, and decoder from the code."""
+        encoder = build_encoder(shape, outputs or self.latent_dim, self.hidden, self.channels)
+        return encoder, build_decoder(shape, self.latent_dim, self.hidden, self.channels)
+
+    def _loop(self, network: Network, n: int, seed: int) -> Loop:
+        return Loop(
+            network.parameters(), n, epochs=self.epochs, batch_size=self.batch_size,
+            learning_rate=self.learning_rate, seed=seed,
+        )  # fmt: skip
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn from uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), or a float matrix (N, d); no labels."""
+        self._check_parameters()
+        device, seed = usable_device(self.device), _draw_seed(self.random_state)
+        data = torch.as_tensor(np.require(self._samples(X, reset=True), requirements="W"))
+        with torch.random.fork_rng([device] if device.startswith("cuda") else []):
+            torch.manual_seed(seed)
+            network = self._network(self.shape_).to(device)
+            self.history_ = self._train(network.train(), data, seed)
+        self.network_ = network.eval()
+        return self
+
+    def _train(self, network: Network, data: Tensor, seed: int) -> list[dict[str, float]]:
+        loop, history = self._loop(network, len(data), seed), []
+        device = next(network.parameters()).device
+        for number in range(self.epochs):
+            noise = generator_of(seed, number, 1)
+            network.before_epoch(number, data, noise)
+            history.append(
+                loop.epoch(number, lambda rows: network.losses(to_float(data[rows].to(device)), noise))  # noqa: B023
+            )
+            if self.progress is not None:
+                self.progress("train", number + 1, self.epochs)
+        return history
+
+    def encode(self, X: ArrayLike) -> NDArray[np.float32]:
+        """(N, latent_dim) codes."""
+        check_is_fitted(self)
+        return self._mapped(self._samples(X), self.network_.encode)
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
+        """`encode`, as scikit-learn calls it."""
+        return self.encode(X)
+
+    def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
+        """Each sample through its code, in the layout and dtype of ``X``."""
+        check_is_fitted(self)
+        return _in_form(_as_data(self._mapped(self._samples(X), self.network_.reconstruct)), *_form_of(X))
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """(N,) higher = more normal; see the network's ``score``."""
+        check_is_fitted(self)
+        return self._mapped(self._samples(X), self.network_.score).astype(np.float64)
+
+    def sample(self, n: int, random_state: int | np.random.RandomState | None = None) -> NDArray[Any]:
+        """``n`` new samples, in the layout and dtype of the training data; not every member can."""
+        check_is_fitted(self)
+        if not isinstance(n, Integral) or n < 1:
+            raise InputError(f"n={n!r} is out of range: ask for at least 1 sample")
+        generator = generator_of(_draw_seed(random_state), 2)
+        with torch.inference_mode():
+            drawn = self.network_.draw(int(n), generator).cpu().numpy()
+        return _in_form(_as_data(drawn), self.layout_, self.dtype_)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the folder ``path``: safetensors and JSON."""
+        check_is_fitted(self)
+        params = {k: _plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
+        if not isinstance(params["random_state"], int | None):
+            params["random_state"] = None
+        facts = {"member": type(self).__name__, "params": params, "shape": list(self.shape_)}
+        facts |= {"layout": self.layout_, "dtype": self.dtype_}
+        save_folder(Path(path), facts, self.network_.state_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:
+        """The model that `save` of the same class wrote. The history is not kept with it."""
+        facts, tensors = load_folder(Path(path))
+        if (member := facts.get("member")) != cls.__name__:
+            raise InputError(f"{path} holds a {member!r}, not a {cls.__name__}: load it with its own class")
+        try:
+            params: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in facts["params"].items()
+            }
+            model = cls(**params, device=device)
+            model._check_parameters()
+            model.shape_ = tuple(map(int, facts["shape"]))
+            model.layout_, model.dtype_ = str(facts["layout"]), np.dtype(facts["dtype"]).name
+            if (model.layout_ == "vectors") != (len(model.shape_) == 1):
+                raise ValueError(f"layout {model.layout_!r}")
+            # What the facts claim costs no memory before the arrays have been seen to be there.
+            with torch.device("meta"):
+                network = model._network(model.shape_)
+            network.load_state_dict(tensors, assign=True)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"{path} is not a complete model ({reason}); train or save it again") from error
+        model.n_features_in_ = int(np.prod(model.shape_))
+        model.network_ = network.to(usable_device(device)).eval()
+        return model
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if tags.transformer_tags is not None:
+            tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.latent_dim
+
+    def _mapped(self, samples: NDArray[Any], function: Callable[[Tensor], Tensor]) -> NDArray[Any]:
+        """``function`` of the samples in batches, as float; no gradient."""
+        first = next(chain(self.network_.parameters(), self.network_.buffers()))
+        parts = []
+        with torch.inference_mode():
+            for begin in range(0, len(samples), BATCH):
+                batch = torch.as_tensor(np.array(samples[begin : begin + BATCH]))
+                parts.append(function(to_float(batch.to(first.device))).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
+        """As uint8 (N,C,H,W) or float32 (N,d), of the shape that the model was trained on."""
+        samples = as_nchw(X) if _are_images(X) else self._vectors(X, reset)
+        if reset:
+            if len(samples) < 2:
+                raise InputError(f"{len(samples)} sample is too few to fit: give at least 2")
+            self.layout_, self.dtype_ = _form_of(X)
+            self.shape_: tuple[int, ...] = samples.shape[1:]
+            self.n_features_in_ = int(np.prod(self.shape_))
+        elif samples.shape[1:] != self.shape_:
+            raise InputError(
+                f"samples of shape {samples.shape[1:]} do not fit this model, which was trained on "
+                f"{self.shape_}: resize or convert them"
+            )
+        return samples
+
+    def _vectors(self, X: ArrayLike, reset: bool) -> NDArray[np.float32]:
+        if not reset and self.layout_ != "vectors":
+            raise InputError(f"this model was trained on images of shape {self.shape_}: give images")
+        kinds = [np.float64, np.float32]
+        vectors = validate_data(self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1)
+        if (largest := np.abs(vectors).max()) > LARGEST:
+            raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
+        return np.asarray(vectors, np.float32)
+
+    def _check_parameters(self) -> None:
+        for name in ("latent_dim", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise InputError(f"{name}={value!r} is out of range: it must be a whole number >= 1")
+        if not all(isinstance(width, Integral) and width >= 1 for width in self.hidden):
+            raise InputError(f"hidden={self.hidden!r} is out of range: it must be whole numbers >= 1")
+        if not isinstance(self.learning_rate, Real) or not 0 < self.learning_rate < 1:
+            raise InputError(f"learning_rate={self.learning_rate!r} is out of range: it must be in (0, 1)")
+
+
+def _as_data(samples: NDArray[Any]) -> NDArray[Any]:
+    """Images (N, C, H, W) in [0, 1] -> uint8; vectors pass through."""
+    if samples.ndim != 4:
+        return samples
+    return (samples.clip(0, 1) * 255).round().astype(np.uint8)
