@@ -1,10 +1,12 @@
-"""How good generated images are, from feature matrices (N, d) and, for purity, from an independent judge.
+"""How good generated images are, from feature matrices (N, d) and, for purity, from an independent judge;
+and how well clusters match classes.
 
 The reference set must be clean held-out inliers. Distances depend on the feature network: call them
 "FD (features)" and "KD (features)"; FID and KID are only what InceptionV3 gives.
 """
 
 from rvqvae.metrics.bootstrap import bootstrap_interval, mean_interval
+from rvqvae.metrics.clustering import clustering_accuracy, clustering_nmi
 from rvqvae.metrics.distances import frechet_distance, kernel_distance
 from rvqvae.metrics.manifold import PRDC, PRDCIndicators, prdc_indicators, precision_recall_density_coverage
 from rvqvae.metrics.purity import Judge, purity
@@ -16,6 +18,8 @@ __all__ = [
     "Judge",
     "PRDCIndicators",
     "bootstrap_interval",
+    "clustering_accuracy",
+    "clustering_nmi",
     "frechet_distance",
     "generation_metrics",
     "kernel_distance",
