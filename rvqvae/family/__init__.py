@@ -4,6 +4,26 @@ What they share is in `base`; the survey that they follow is Bank, Koenigstein a
 (arXiv:2003.05991).
 """
 
+from rvqvae.family.adversarial import ALI, BiGAN
+from rvqvae.family.autoregressive import PixelCNNVAE
 from rvqvae.family.base import Autoencoder, Network
+from rvqvae.family.hard import HardVQVAE
+from rvqvae.family.perceptual import DeepFeatureVAE
+from rvqvae.family.recommender import AutoRec
+from rvqvae.family.regularised import ContractiveAE, DenoisingAE, SparseAE
+from rvqvae.family.variational import VAE
 
-__all__ = ["Autoencoder", "Network"]
+__all__ = [
+    "ALI",
+    "VAE",
+    "AutoRec",
+    "Autoencoder",
+    "BiGAN",
+    "ContractiveAE",
+    "DeepFeatureVAE",
+    "DenoisingAE",
+    "HardVQVAE",
+    "Network",
+    "PixelCNNVAE",
+    "SparseAE",
+]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -105,6 +106,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     random_state: int | np.random.RandomState | None = None
     device: str | None = None
     progress: Progress | None = None
+
+    _missing: ClassVar[bool | str] = True
+    """Whether every value of a matrix must be finite, as scikit-learn says it; "allow-nan" for members that
+    take NaN."""
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         """For samples of ``shape``, (C, H, W) or (d,)."""
@@ -226,13 +231,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self.latent_dim
 
     def _mapped(self, samples: NDArray[Any], function: Callable[[Tensor], Tensor]) -> NDArray[Any]:
-        """``function`` of the samples in batches, as float; no gradient."""
-        first = next(chain(self.network_.parameters(), self.network_.buffers()))
-        parts = []
+        """``function`` of the samples, batch by batch."""
         with torch.inference_mode():
-            for begin in range(0, len(samples), BATCH):
-                batch = torch.as_tensor(np.array(samples[begin : begin + BATCH]))
-                parts.append(function(to_float(batch.to(first.device))).float().cpu().numpy())
+            parts = [function(x).cpu().numpy() for x in batches(samples, self.network_)]
         return np.concatenate(parts)
 
     def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
@@ -255,20 +256,42 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not reset and self.layout_ != "vectors":
             raise InputError(f"this model was trained on images of shape {self.shape_}: give images")
         kinds = [np.float64, np.float32]
-        vectors = validate_data(self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1)
-        if (largest := np.abs(vectors).max()) > LARGEST:
+        vectors = validate_data(
+            self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1,
+            ensure_all_finite=self._missing,
+        )  # fmt: skip
+        if (largest := np.nanmax(np.abs(vectors), initial=0)) > LARGEST:
             raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
         return np.asarray(vectors, np.float32)
 
     def _check_parameters(self) -> None:
         for name in ("latent_dim", "epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise InputError(f"{name}={value!r} is out of range: it must be a whole number >= 1")
-        if not all(isinstance(width, Integral) and width >= 1 for width in self.hidden):
-            raise InputError(f"hidden={self.hidden!r} is out of range: it must be whole numbers >= 1")
-        if not isinstance(self.learning_rate, Real) or not 0 < self.learning_rate < 1:
-            raise InputError(f"learning_rate={self.learning_rate!r} is out of range: it must be in (0, 1)")
+            whole(name, getattr(self, name))
+        for width in self.hidden:
+            whole("hidden", width)
+        in_range("learning_rate", self.learning_rate, 1e-12, 1)
+
+
+def batches(samples: NDArray[Any], network: nn.Module) -> Iterator[Tensor]:
+    """uint8 (N,C,H,W) or float (N,d) as float batches where ``network`` lies."""
+    device = next(chain(network.parameters(), network.buffers())).device
+    for begin in range(0, len(samples), BATCH):
+        # A copy, as the samples may be a read-only map of a file.
+        yield to_float(torch.as_tensor(np.array(samples[begin : begin + BATCH])).to(device))
+
+
+def whole(name: str, value: object, low: int = 1, high: float = math.inf) -> None:
+    """InputError unless ``value`` is a whole number from ``low`` to ``high``."""
+    if not isinstance(value, Integral) or not low <= int(value) <= high:
+        limit = f">= {low}" if high == math.inf else f"from {low} to {high:g}"
+        raise InputError(f"{name}={value!r} is out of range: it must be a whole number {limit}")
+
+
+def in_range(name: str, value: object, low: float, high: float = math.inf) -> None:
+    """InputError unless ``value`` is a finite number from ``low`` to ``high``."""
+    if not isinstance(value, Real) or not low <= float(value) <= high or value == math.inf:
+        limit = f">= {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise InputError(f"{name}={value!r} is out of range: it must be {limit}")
 
 
 def _as_data(samples: NDArray[Any]) -> NDArray[Any]:
