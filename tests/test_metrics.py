@@ -181,10 +181,27 @@ def test_distances_equal_torch_fidelity():
     import torch
 
     fid = importlib.import_module("torch_fidelity.metric_fid")
+    kid = importlib.import_module("torch_fidelity.metric_kid")
     a, b = gaussian(200), gaussian(150, mean=0.5, seed=1)
-    statistics = [fid.fid_features_to_statistics(torch.tensor(x)) for x in (a, b)]
+    tensors = [torch.tensor(x, dtype=torch.float64) for x in (a, b)]
+    statistics = [fid.fid_features_to_statistics(x) for x in tensors]
     theirs = fid.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert frechet_distance(a, b) == pytest.approx(theirs, rel=1e-4)
+    options = {"kid_subsets": 4, "kid_subset_size": 60, "rng_seed": 7, "verbose": False}
+    theirs = kid.kid_features_to_metric(*tensors, **options)["kernel_inception_distance_mean"]
+    ours = kernel_distance(a, b, subsets=4, subset_size=60, random_state=7)
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_precision_and_recall_equal_torch_fidelity():
+    pytest.importorskip("torch_fidelity")
+    import torch
+
+    prc = importlib.import_module("torch_fidelity.metric_prc")
+    real, generated = gaussian(200), gaussian(150, mean=0.5, seed=1)
+    theirs = prc.calculate_precision_recall_full(torch.tensor(generated), torch.tensor(real), 5)
+    ours = precision_recall_density_coverage(real, generated, 5)
+    assert (ours.precision, ours.recall) == pytest.approx(theirs, abs=1e-4)
 
 
 # Intervals

@@ -7,21 +7,37 @@ The reference set must be clean held-out inliers. Distances depend on the featur
 
 from rvqvae.metrics.bootstrap import bootstrap_interval, mean_interval
 from rvqvae.metrics.clustering import clustering_accuracy, clustering_nmi
-from rvqvae.metrics.distances import frechet_distance, kernel_distance
+from rvqvae.metrics.distances import (
+    frechet_contributions,
+    frechet_distance,
+    kernel_contributions,
+    kernel_distance,
+)
 from rvqvae.metrics.manifold import PRDC, PRDCIndicators, prdc_indicators, precision_recall_density_coverage
 from rvqvae.metrics.purity import Judge, purity
-from rvqvae.metrics.summary import GenerationMetrics, generation_metrics
+from rvqvae.metrics.summary import (
+    Estimate,
+    GenerationEstimates,
+    GenerationMetrics,
+    generation_estimates,
+    generation_metrics,
+)
 
 __all__ = [
     "PRDC",
+    "Estimate",
+    "GenerationEstimates",
     "GenerationMetrics",
     "Judge",
     "PRDCIndicators",
     "bootstrap_interval",
     "clustering_accuracy",
     "clustering_nmi",
+    "frechet_contributions",
     "frechet_distance",
+    "generation_estimates",
     "generation_metrics",
+    "kernel_contributions",
     "kernel_distance",
     "mean_interval",
     "prdc_indicators",

@@ -22,8 +22,9 @@ def bootstrap_interval(
 
     Percentile interval, shifted to the reported value (ours: repeated rows lower the rank of the
     covariance, which moves every resampled Fréchet distance upwards, at times past the value itself).
-    It costs ``n_resamples`` evaluations, about 1 s each for `frechet_distance` at d = 1280. Not for
-    PRDC: repeated rows have neighbours at distance 0; use `mean_interval` on `prdc_indicators`.
+    It serves any metric, at the cost of ``n_resamples`` evaluations. For those of this package take
+    `mean_interval` of `frechet_contributions`, `kernel_contributions` or `prdc_indicators` instead: repeated
+    rows have neighbours at distance 0, and span fewer directions than new images would.
     """
     _check(n_resamples, level)
     rng = np.random.default_rng(random_state)
@@ -36,7 +37,7 @@ def bootstrap_interval(
 def mean_interval(
     values: np.ndarray, *, n_resamples: int = 1000, level: float = 0.95, random_state: int = 0
 ) -> tuple[float, float]:
-    """(low, high) of the mean of per-image values (N,), such as one field of `prdc_indicators`.
+    """(low, high) of the mean of per-image values (N,): a field of `prdc_indicators`, or contributions.
 
     Precision and density resample the generated images, recall and coverage the real ones; the other
     set is held fixed, so that no neighbourhood is computed twice.

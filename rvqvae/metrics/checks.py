@@ -8,10 +8,15 @@ from rvqvae.errors import InputError
 
 
 def check_features(real: np.ndarray, generated: np.ndarray, at_least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both matrices as float64 (N, d) and (M, d), finite, with at least ``at_least`` rows each."""
+    """Both matrices (N, d) and (M, d), finite, with at least ``at_least`` rows each.
+
+    float32 stays as it is, for no metric needs a whole copy in float64; anything else becomes float64.
+    """
     checked = []
     for name, value in (("real", real), ("generated", generated)):
-        matrix = np.asarray(value, dtype=np.float64)
+        matrix = np.asarray(value)
+        if matrix.dtype != np.float32:
+            matrix = matrix.astype(np.float64, copy=False)
         if matrix.ndim != 2:
             raise InputError(f"{name} features have shape {matrix.shape}: give a matrix (images, features)")
         if len(matrix) < at_least:
@@ -28,4 +33,5 @@ def check_features(real: np.ndarray, generated: np.ndarray, at_least: int) -> tu
             f"real has {checked[0].shape[1]} features and generated {checked[1].shape[1]}: "
             "extract both with the same backbone"
         )
-    return checked[0], checked[1]
+    dtype = np.result_type(*checked)
+    return checked[0].astype(dtype, copy=False), checked[1].astype(dtype, copy=False)

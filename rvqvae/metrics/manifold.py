@@ -46,7 +46,7 @@ def precision_recall_density_coverage(
 ) -> PRDC:
     """PRDC of generated (M, d) against real (N, d) features; distances are made in blocks of ``block_mib``.
 
-    Memory beyond the float64 copies of the two matrices is a few blocks. Raises InputError unless
+    Memory beyond the two matrices is a few blocks. Raises InputError unless
     1 <= k < min(N, M), both have d columns and everything is finite.
     """
     indicators = prdc_indicators(real, generated, k, block_mib=block_mib)
