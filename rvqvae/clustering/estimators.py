@@ -1,0 +1,337 @@
+"""IMSAT as scikit-learn estimators: clusters, and bits to search by."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from rvqvae.clustering.network import Perceptron
+from rvqvae.clustering.objective import Bits, Clusters, Code
+from rvqvae.clustering.training import (
+    AUGMENTATIONS,
+    Scale,
+    Settings,
+    neighbourhood,
+    probabilities,
+    train,
+)
+from rvqvae.detector import Progress
+from rvqvae.devices import usable_device
+from rvqvae.errors import InputError
+from rvqvae.estimator import LARGEST, _are_images, _draw_seed, _plain
+from rvqvae.family.store import load_folder, save_folder
+from rvqvae.images import as_nchw
+from rvqvae.loop import generator_of
+
+OF_THIS_MACHINE = ("device", "progress")
+STEPS, FEWEST, MOST = 6000, 10, 200
+"""Steps that the default number of epochs makes, and its limits."""
+
+
+@dataclass(repr=False, eq=False, kw_only=True)
+class SelfAugmented(BaseEstimator):
+    """What `IMSAT` and `IMSATHash` share.
+
+    Samples are uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), each flattened to one vector, or a float
+    matrix (N, d). The mean of the training samples is subtracted, and all columns are divided by one number,
+    so that the mean distance to the t-th neighbour is 10: shifting all samples, or multiplying them by one
+    number, changes nothing. Columns in different units must be brought to one before, as for k-means.
+    """
+
+    hidden: tuple[int, ...] = (1200, 1200)
+    augmentations: tuple[str, ...] = ("vat",)
+    information: float = 0.1
+    radius: float = 0.25
+    neighbour: int = 10
+    epochs: int | None = None
+    batch_size: int = 250
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    random_state: int | np.random.RandomState | None = None
+    device: str | None = None
+    progress: Progress | None = None
+
+    def _code(self) -> Code:
+        raise NotImplementedError
+
+    def _outputs(self) -> int:
+        raise NotImplementedError
+
+    def _fit(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Train; the probabilities (N, outputs) of the training samples."""
+        self._check_parameters()
+        device, seed = usable_device(self.device), _draw_seed(self.random_state)
+        samples = self._samples(X, reset=True)
+        settings = self._settings(len(samples))
+        tell = self.progress or (lambda *_: None)
+        # A copy, because torch warns of arrays that it may not write to.
+        data = torch.as_tensor(np.require(samples, requirements="W")).to(device)
+        near = neighbourhood(data, settings.neighbour, lambda done: tell("distances", done, len(data)))
+        network = Perceptron(self.n_features_in_, self.hidden, self._outputs(), generator_of(seed, 0)).to(
+            device
+        )
+        self.history_: list[dict[str, float]] = []
+
+        def report(epoch: int, terms: dict[str, float]) -> None:
+            self.history_.append(terms)
+            tell("train", epoch + 1, settings.epochs)
+
+        train(data, near, network, self._code(), settings, seed=seed, report=report)
+        self.scale_, self.network_ = near.scale, network
+        return self._probabilities(samples)
+
+    def _settings(self, n: int) -> Settings:
+        epochs = self.epochs
+        if epochs is None:
+            epochs = min(MOST, max(FEWEST, math.ceil(STEPS / (n // min(self.batch_size, n)))))
+        return Settings(
+            augmentations=tuple(self.augmentations), information=self.information, radius=self.radius,
+            neighbour=self.neighbour, epochs=epochs, batch_size=self.batch_size,
+            learning_rate=self.learning_rate, weight_decay=self.weight_decay,
+        )  # fmt: skip
+
+    def _probabilities(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        data = torch.as_tensor(np.require(samples, requirements="W"))
+        return probabilities(data, self.scale_, self.network_, self._code()).numpy()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the folder ``path``: safetensors and JSON."""
+        check_is_fitted(self)
+        params = {k: _plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
+        if not isinstance(params["random_state"], int | None):
+            params["random_state"] = None
+        facts = {"member": type(self).__name__, "params": params, "shape": list(self.shape_)}
+        tensors = {f"network.{name}": value for name, value in self.network_.state_dict().items()}
+        tensors |= {"mean": self.scale_.mean, "factor": torch.tensor(self.scale_.factor, dtype=torch.float64)}
+        save_folder(Path(path), facts, tensors)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:
+        """The model that `save` of the same class wrote; what it knew of the training samples is not kept."""
+        facts, tensors = load_folder(Path(path))
+        if (member := facts.get("member")) != cls.__name__:
+            raise InputError(f"{path} holds a {member!r}, not a {cls.__name__}: load it with its own class")
+        device = usable_device(device)
+        try:
+            params: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in facts["params"].items()
+            }
+            model = cls(**params)
+            model._check_parameters()
+            model.shape_ = tuple(map(int, facts["shape"]))
+            model.n_features_in_ = math.prod(model.shape_)
+            mean, factor = tensors.pop("mean"), float(tensors.pop("factor"))
+            if mean.shape != (model.n_features_in_,) or not 0 < factor < math.inf:
+                raise ValueError(f"mean of shape {tuple(mean.shape)}, factor {factor}")
+            # What the facts claim costs no memory before the arrays have been seen to be there.
+            with torch.device("meta"):
+                network = Perceptron(model.n_features_in_, model.hidden, model._outputs())
+            state = {name.removeprefix("network."): value for name, value in tensors.items()}
+            network.load_state_dict(state, assign=True)
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"{path} is not a complete model ({reason}); train or save it again") from error
+        model.device = device
+        model.scale_, model.network_ = Scale(mean.to(device), factor), network.to(device).eval()
+        return model
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
+        """As uint8 (N,C,H,W) or float32 (N,d), of the shape that the model was trained on."""
+        if _are_images(X):
+            samples: NDArray[Any] = as_nchw(X)
+        else:
+            if not reset and len(self.shape_) == 3:
+                raise InputError(f"this model was trained on images of shape {self.shape_}: give images")
+            kinds = [np.float64, np.float32]
+            X = validate_data(self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1)
+            if (largest := np.abs(X).max()) > LARGEST:
+                raise InputError(
+                    f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}"
+                )
+            samples = np.asarray(X, np.float32)
+        if reset:
+            self._check_samples(samples)
+            self.shape_: tuple[int, ...] = samples.shape[1:]
+            self.n_features_in_ = math.prod(self.shape_)
+        elif samples.shape[1:] != self.shape_:
+            raise InputError(
+                f"samples of shape {samples.shape[1:]} do not fit this model, which was trained on "
+                f"{self.shape_}: resize or convert them"
+            )
+        return samples
+
+    def _check_samples(self, samples: NDArray[Any]) -> None:
+        if len(samples) < 2:
+            raise InputError(f"{len(samples)} sample is too few to fit: give at least 2")
+        if "affine" in self.augmentations and samples.ndim != 4:
+            raise InputError("augmentations: 'affine' moves pixels; for a matrix use 'vat' or 'rpt'")
+
+    def _check_parameters(self) -> None:
+        fewest = {"neighbour": 1, "batch_size": 2} | ({} if self.epochs is None else {"epochs": 1})
+        for name, least in fewest.items():
+            _check_whole(name, getattr(self, name), least)
+        for width in self.hidden:
+            _check_whole("a width in hidden", width, 1)
+        for name in ("information", "radius", "weight_decay"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                raise InputError(f"{name}={value!r} is out of range: it must be a number >= 0")
+        if not isinstance(self.learning_rate, Real) or not 0 < self.learning_rate < 1:
+            raise InputError(f"learning_rate={self.learning_rate!r} is out of range: it must be in (0, 1)")
+        _check_augmentations(self.augmentations)
+
+
+@dataclass(repr=False, eq=False, kw_only=True)
+class IMSAT(ClusterMixin, SelfAugmented):
+    """Clusters by information maximising self-augmented training (Hu et al. 2017).
+
+    A perceptron learns to assign samples to clusters so that the assignment says as much as possible of the
+    sample, is sure, and does not change when the sample is moved a little, in the worst direction. Clusters
+    come out about equally large unless ``balance`` is lowered. Input: see `SelfAugmented`.
+
+    Parameters
+    ----------
+    n_clusters : number of clusters, at most one for each sample.
+    balance : weight of the marginal entropy, mu in the paper; 1 maximises the mutual information, more makes
+        the clusters more equal in size.
+    hidden : widths of the layers; () is the paper's linear model.
+    augmentations : of "vat", "rpt" (random directions in place of adversarial ones) and "affine" (images);
+        () is regularised information maximisation without self-augmentation (RIM).
+    information : weight of the information against the augmentation, lambda in the paper.
+    radius, neighbour : a sample is moved by ``radius`` times its distance to its ``neighbour``-th neighbour.
+    epochs : passes; by default as many as make 6,000 steps, from 10 to 200.
+    batch_size, learning_rate, weight_decay : of the training, see `Loop`.
+    random_state : int, RandomState instance or None.
+    device : where the network runs; by default "cuda" if there is one, else "cpu".
+    progress : called with stage ("distances", "train"), steps done and steps in all.
+
+    Attributes
+    ----------
+    labels_ : (N,) int64, cluster of each training sample, from 0.
+    network_, scale_ : the perceptron and what it sees; history_ : list of dict, the terms of every epoch.
+    """
+
+    n_clusters: int = 10
+    balance: float = 4.0
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn from images or a float matrix; no labels."""
+        self.labels_ = self._fit(X).argmax(1).astype(np.int64)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """(N, n_clusters) probability of each cluster."""
+        check_is_fitted(self)
+        return self._probabilities(self._samples(X))
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """(N,) the most probable cluster."""
+        return self.predict_proba(X).argmax(1).astype(np.int64)
+
+    def _code(self) -> Clusters:
+        return Clusters(self.balance)
+
+    def _outputs(self) -> int:
+        return self.n_clusters
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        _check_whole("n_clusters", self.n_clusters, 1)
+        if not isinstance(self.balance, Real) or not 1 <= float(self.balance) < math.inf:
+            raise InputError(f"balance={self.balance!r} is out of range: it must be a number >= 1")
+
+    def _check_samples(self, samples: NDArray[Any]) -> None:
+        super()._check_samples(samples)
+        if self.n_clusters > len(samples):
+            raise InputError(
+                f"n_clusters={self.n_clusters} is more than the {len(samples)} samples: ask for fewer"
+            )
+
+
+@dataclass(repr=False, eq=False, kw_only=True)
+class IMSATHash(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SelfAugmented):
+    """Hash codes by information maximising self-augmented training (Hu et al. 2017).
+
+    Similar samples get bits of small Hamming distance. Input: see `SelfAugmented`; parameters: see `IMSAT`.
+
+    Parameters
+    ----------
+    n_bits : length of the codes.
+    """
+
+    n_bits: int = 16
+    hidden: tuple[int, ...] = (400, 400)
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn from images or a float matrix; no labels."""
+        self._fit(X)
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.uint8]:
+        """(N, n_bits) uint8 of 0 and 1."""
+        return (self.predict_proba(X) > 0.5).astype(np.uint8)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """(N, n_bits) probability that each bit is 1."""
+        check_is_fitted(self)
+        return self._probabilities(self._samples(X))
+
+    def pack(self, X: ArrayLike) -> NDArray[np.uint8]:
+        """(N, ceil(n_bits / 8)) the bits of `transform`, eight in a byte, the first one highest."""
+        return np.packbits(self.transform(X), axis=1)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_bits
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if tags.transformer_tags is not None:
+            tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _code(self) -> Bits:
+        return Bits()
+
+    def _outputs(self) -> int:
+        return self.n_bits
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        _check_whole("n_bits", self.n_bits, 1)
+
+
+def hamming_distances(queries: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(Q, N) number of bits in which packed codes (Q, B) and (N, B) differ."""
+    if queries.ndim != 2 or codes.ndim != 2 or queries.shape[1] != codes.shape[1]:
+        raise InputError(
+            f"codes of shape {queries.shape} and {codes.shape} do not fit: give packed codes of one length"
+        )
+    return np.stack([np.bitwise_count(codes ^ query).sum(1, dtype=np.int64) for query in queries])
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name}={value!r} is out of range: it must be a whole number >= {least}")
+
+
+def _check_augmentations(names: Sequence[str]) -> None:
+    if isinstance(names, str) or len(set(names)) < len(names) or not set(names) <= set(AUGMENTATIONS):
+        raise InputError(
+            f"augmentations={names!r}: give a tuple of {', '.join(map(repr, AUGMENTATIONS))}, each once"
+        )
