@@ -33,6 +33,8 @@ class ModelConfig:
     """Size of the inlier codebook."""
     outlier_codes: int = 128
     """Size of the outlier codebook."""
+    bottleneck: Literal["hard", "soft"] = "hard"
+    """What the decoder gets: the nearest codeword, or the posterior mean of all (`SoftCodebook`)."""
     commitment: float = 0.25
     """Weight of the commitment loss (van den Oord et al. 2017, eq. 3)."""
     update: Literal["ema", "gradient"] = "ema"
@@ -52,6 +54,7 @@ class ModelConfig:
         _require(self.outlier_codes >= 2, "outlier_codes", self.outlier_codes, ">= 2")
         _require(self.commitment >= 0, "commitment", self.commitment, ">= 0")
         _require(0 < self.decay < 1, "decay", self.decay, "between 0 and 1")
+        _require(self.bottleneck in ("hard", "soft"), "bottleneck", self.bottleneck, "'hard' or 'soft'")
         _require(self.update in ("ema", "gradient"), "update", self.update, "'ema' or 'gradient'")
         _require(
             self.distance in ("euclidean", "inverse_std"), "distance", self.distance,

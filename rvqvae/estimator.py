@@ -59,7 +59,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     prior_epochs : int or None
         Passes of the PixelCNN that `sample` draws from, 0 for none; by default 50,000 grids, 4 to 10.
     batch_size, learning_rate : training of the autoencoder, see `TrainConfig`.
-    channels, code_dim, inlier_codes, outlier_codes : the networks, see `ModelConfig`.
+    channels, code_dim, inlier_codes, outlier_codes, bottleneck : the networks, see `ModelConfig`.
     random_state : int, RandomState instance or None
         With an int, the same data give the same model and the same samples.
     device : str or None
@@ -93,6 +93,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         code_dim: int = 32,
         inlier_codes: int = 256,
         outlier_codes: int = 128,
+        bottleneck: Literal["hard", "soft"] = "hard",
         random_state: int | np.random.RandomState | None = None,
         device: str | None = None,
         directory: str | os.PathLike[str] | None = None,
@@ -108,6 +109,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         self.code_dim = code_dim
         self.inlier_codes = inlier_codes
         self.outlier_codes = outlier_codes
+        self.bottleneck = bottleneck
         self.random_state = random_state
         self.device = device
         self.directory = directory
@@ -300,6 +302,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         model = ModelConfig(
             channels=self._whole("channels"), code_dim=self._whole("code_dim"),
             inlier_codes=self._whole("inlier_codes"), outlier_codes=self._whole("outlier_codes"),
+            bottleneck=self.bottleneck,
         )  # fmt: skip
         rate = _plain(self.learning_rate)
         if not isinstance(rate, Real):

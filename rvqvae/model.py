@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig
 from rvqvae.networks import build_networks, grid_shape, squared_error
-from rvqvae.quantizers import Codebook, Quantized, straight_through
+from rvqvae.quantizers import Codebook, Quantized, SoftCodebook, straight_through
 
 
 class Output(NamedTuple):
@@ -24,11 +24,15 @@ class Output(NamedTuple):
     quantization_error: Tensor
     """(B,) mean squared plain distance between encodings and codewords; gradient to the encoder only."""
     codebook_loss: Tensor
-    """Scalar; zero under moving averages."""
+    """Scalar; zero for hard codebooks under moving averages."""
 
 
 class TwoCodebookVQVAE(nn.Module):
-    """Both branches always run, so that a batch without outliers is no special case."""
+    """Both branches always run, so that a batch without outliers is no special case.
+
+    With ``bottleneck="soft"`` samples are reconstructed from posterior means of the codewords, while codes
+    are the likeliest codewords, which `decode`, and so a prior over codes, knows alone.
+    """
 
     data_scale: Tensor
 
@@ -37,8 +41,9 @@ class TwoCodebookVQVAE(nn.Module):
         self.shape, self.config = tuple(shape), config
         self.grid = grid_shape(self.shape, config)
         self.encoder, self.decoder = build_networks(self.shape, config)
-        self.inlier_codebook = Codebook(config.inlier_codes, config)
-        self.outlier_codebook = Codebook(config.outlier_codes, config)
+        codebook = SoftCodebook if config.bottleneck == "soft" else Codebook
+        self.inlier_codebook = codebook(config.inlier_codes, config)
+        self.outlier_codebook = codebook(config.outlier_codes, config)
         self.register_buffer("data_scale", torch.ones(()))
 
     def forward(self, x: Tensor, is_outlier: Tensor) -> Output:
@@ -56,9 +61,8 @@ class TwoCodebookVQVAE(nn.Module):
                 (self.outlier_codebook, outlier, member),
             ):
                 book.follow(z.detach(), own.codes, mask.float())
-        codebook_loss = (
-            (vectors - z.detach()).square().mean() if self.config.update == "gradient" else z.new_zeros(())
-        )
+        learned = self.config.update == "gradient" or self.config.bottleneck == "soft"
+        codebook_loss = (vectors - z.detach()).square().mean() if learned else z.new_zeros(())
         return Output(
             reconstruction,
             codes.reshape(len(x), *self.grid),
