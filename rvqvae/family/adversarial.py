@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from rvqvae.family.base import Autoencoder, Network, in_range
+from rvqvae.family.base import Autoencoder, Network, in_range, whole
 from rvqvae.family.networks import perceptron
 from rvqvae.loop import Loop
 
@@ -96,6 +96,8 @@ class BiGAN(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        for width in self.critic:
+            whole("critic", width)
         in_range("momentum", self.momentum, 0, 0.99)
 
 

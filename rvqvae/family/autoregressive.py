@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rvqvae.config import PriorConfig
 from rvqvae.errors import InputError
-from rvqvae.family.base import Network, whole
+from rvqvae.family.base import Network, in_range, whole
 from rvqvae.family.networks import build_encoder
 from rvqvae.family.variational import Variational, VariationalAutoencoder
 from rvqvae.priors import GatedPixelCNN
@@ -46,6 +46,16 @@ class PixelVariational(Variational):
 
     decoder: ConditionalPixelCNN
 
+    def __init__(
+        self, encoder: nn.Module, decoder: ConditionalPixelCNN, latent_dim: int, free_nats: float
+    ) -> None:
+        super().__init__(encoder, decoder, True, latent_dim)
+        self.free_nats = free_nats
+
+    def losses(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        terms = super().losses(x, generator)
+        return terms | {"loss": terms["reconstruction"] + terms["kl"].clamp_min(self.free_nats)}
+
     def levels(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) in [0, 1] -> (B, H, W) int64 level, the nearest."""
         return (x[:, 0] * (self.decoder.n_codes - 1)).round().long()
@@ -67,12 +77,14 @@ class PixelVariational(Variational):
 class PixelCNNVAE(VariationalAutoencoder):
     """VAE whose decoder is a PixelCNN over ``levels`` greys; 2 are binary images. Grey images only.
 
-    ``pixel_channels`` and ``pixel_layers`` are the PixelCNN's; ``hidden`` or ``channels`` the encoder's.
+    ``pixel_channels`` and ``pixel_layers`` are the PixelCNN's; ``hidden`` or ``channels`` the encoder's. The
+    code may hold ``free_nats`` at no cost (Kingma et al. 2016): else a decoder this strong leaves it unused.
     """
 
     levels: int = 2
     pixel_channels: int = 32
     pixel_layers: int = 4
+    free_nats: float = 4.0
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         if len(shape) != 3 or shape[0] != 1:
@@ -81,10 +93,11 @@ class PixelCNNVAE(VariationalAutoencoder):
         decoder = ConditionalPixelCNN(self.levels, config, self.latent_dim)
         decoder.grid_shape = shape[1:]
         encoder = build_encoder(shape, 2 * self.latent_dim, self.hidden, self.channels)
-        return PixelVariational(encoder, decoder, True, self.latent_dim)
+        return PixelVariational(encoder, decoder, self.latent_dim, self.free_nats)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         whole("levels", self.levels, 2, 256)
         whole("pixel_channels", self.pixel_channels)
         whole("pixel_layers", self.pixel_layers)
+        in_range("free_nats", self.free_nats, 0)
