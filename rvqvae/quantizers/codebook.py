@@ -71,7 +71,8 @@ class Codebook(nn.Module):
                     points, centres = z @ self.metric, centres @ self.metric
                 # |p - c|^2 less |p|^2, which no choice of codeword changes
                 partial = torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2)
-                least, codes = partial.min(1)
+                codes = _argmin(partial)
+                least = partial.gather(1, codes[:, None]).squeeze(1)
                 distance = (least + points.square().sum(1)).clamp_min(0)
             return Quantized(codes, nn.functional.embedding(codes, self.codewords), distance)
 
@@ -152,6 +153,30 @@ class Codebook(nn.Module):
         return {"perplexity": float(entropy.exp()), "dead_share": float(dead)}
 
 
+def quantize_by_set(inliers: Codebook, outliers: Codebook, z: Tensor, is_outlier: Tensor) -> Quantized:
+    """Each of ``z`` (N, D) in the codebook of its own set alone; ``is_outlier`` bool (N,).
+
+    In training mode the codebooks follow. Both always run: a set without members is no special case.
+    """
+    codes, distance = z.new_empty(len(z), dtype=torch.int64), z.new_empty(len(z), dtype=torch.float32)
+    vectors = z.new_empty(z.shape, dtype=torch.float32)
+    for book, member in ((inliers, ~is_outlier), (outliers, is_outlier)):
+        rows = member.nonzero().squeeze(1)
+        own = z[rows]
+        found = book(own)
+        if book.training:
+            book.follow(own.detach(), found.codes, own.new_ones(len(own), dtype=torch.float32))
+        codes[rows], distance[rows] = found.codes, found.distance
+        vectors = vectors.index_copy(0, rows, found.vectors)
+    return Quantized(codes, vectors, distance)
+
+
 def straight_through(z: Tensor, vectors: Tensor) -> Tensor:
     """``vectors`` forward, gradient of ``z`` backward (Bengio et al. 2013)."""
     return z + (vectors - z).detach()
+
+
+def _argmin(x: Tensor) -> Tensor:
+    """Column of the least value of each row, (N, K) to (N,) int64."""
+    # On the CPU torch's own is not vectorised: it takes as long as the matrix product before it.
+    return torch.from_numpy(x.numpy().argmin(1)) if x.device.type == "cpu" else x.argmin(1)
