@@ -15,6 +15,13 @@ from rvqvae.metrics.distances import (
 )
 from rvqvae.metrics.manifold import PRDC, PRDCIndicators, prdc_indicators, precision_recall_density_coverage
 from rvqvae.metrics.purity import Judge, purity
+from rvqvae.metrics.retrieval import (
+    average_precision,
+    mean_average_precision,
+    neighbor_recall,
+    precision_at_k,
+    recall_at_k,
+)
 from rvqvae.metrics.summary import (
     Estimate,
     GenerationEstimates,
@@ -30,6 +37,7 @@ __all__ = [
     "GenerationMetrics",
     "Judge",
     "PRDCIndicators",
+    "average_precision",
     "bootstrap_interval",
     "clustering_accuracy",
     "clustering_nmi",
@@ -39,8 +47,12 @@ __all__ = [
     "generation_metrics",
     "kernel_contributions",
     "kernel_distance",
+    "mean_average_precision",
     "mean_interval",
+    "neighbor_recall",
     "prdc_indicators",
+    "precision_at_k",
     "precision_recall_density_coverage",
     "purity",
+    "recall_at_k",
 ]
