@@ -44,10 +44,21 @@ def released_weights(z: Tensor, centroids: Tensor, log_sigma: Tensor) -> Tensor:
     return (_exponents(z, centroids, log_sigma) + log_sigma).softmax(1)
 
 
+def nearest_weights(z: Tensor, centroids: Tensor, log_sigma: Tensor) -> Tensor:
+    """The limit of `posterior` for small sigma: one-hot at the nearest centroid, whatever ``log_sigma``."""
+    nearest = _squares(z, centroids).argmin(1)
+    return nn.functional.one_hot(nearest, len(centroids)).to(z.dtype)
+
+
 def _exponents(z: Tensor, centroids: Tensor, log_sigma: Tensor) -> Tensor:
     """-|z - c|^2 / (2 sigma^2), (N, K)."""
+    return -0.5 * _squares(z, centroids) * (-2 * log_sigma).exp()
+
+
+def _squares(z: Tensor, centroids: Tensor) -> Tensor:
+    """|z - c|^2, (N, K)."""
     squares = torch.addmm(centroids.square().sum(1), z, centroids.T, alpha=-2) + z.square().sum(1)[:, None]
-    return -0.5 * squares.clamp_min(0) * (-2 * log_sigma).exp()
+    return squares.clamp_min(0)
 
 
 class SoftCodebook(Codebook):
