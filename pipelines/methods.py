@@ -19,10 +19,10 @@ from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
 from rvqvae.features import extract_features
 from rvqvae.figures import curves_figure, image_grid, reconstruction_figure, save_png, score_histogram
+from rvqvae.generation import fit_inlier_prior
 from rvqvae.inference import decode_codes, inlier_codes
 from rvqvae.membership import Membership
 from rvqvae.metrics import Judge, generation_metrics, purity
-from rvqvae.priors import fit_prior
 from rvqvae.tracking import Tracker
 from rvqvae.training import Fitted, fit
 
@@ -81,17 +81,16 @@ def train_and_sample(
             data, model, train, seed=seed, start=start, directory=directory,
             report=lambda epoch, metrics: report(metrics, epoch),
         )  # fmt: skip
-    codes = inlier_codes(fitted.model, torch.as_tensor(data))
     with timed(seconds, "prior"):
-        prior = fit_prior(
-            codes[torch.as_tensor(~fitted.membership.is_outlier)],
-            model.inlier_codes, settings.prior, seed=seed,
+        prior = fit_inlier_prior(
+            fitted.model, data[~fitted.membership.is_outlier], settings.prior, seed=seed,
             report=lambda epoch, metrics: report({f"prior_{k}": v for k, v in metrics.items()}, epoch + 1),
         )  # fmt: skip
     with timed(seconds, "sample"):
         drawn = prior.sample(settings.samples, fitted.model.grid, seed=seed)
         samples = decode_codes(fitted.model, drawn).numpy()
-    return Trained(fitted, decode_codes(fitted.model, codes[:SHOWN]).numpy(), samples)
+    shown = inlier_codes(fitted.model, torch.as_tensor(data[:SHOWN]))
+    return Trained(fitted, decode_codes(fitted.model, shown).numpy(), samples)
 
 
 def outlier_metrics(membership: Membership, truth: NDArray[np.bool_]) -> dict[str, float | None]:

@@ -74,6 +74,8 @@ class TrainConfig:
     """Images per optimiser step."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW (one-cycle cosine)."""
+    perceptual: float = 2.0
+    """Weight of the perceptual loss beside the squared error, both relative (images only)."""
     membership: Literal["robust", "literal", "all"] = "robust"
     """Who decides the sets: our rule, the abstract's (reconstruction error), or nobody (plain VQ-VAE)."""
 
@@ -82,6 +84,7 @@ class TrainConfig:
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, ">= 0")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, ">= 1")
         _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "in (0, 1]")
+        _require(self.perceptual >= 0, "perceptual", self.perceptual, ">= 0")
         _require(
             self.membership in ("robust", "literal", "all"), "membership", self.membership,
             "'robust', 'literal' or 'all'",
@@ -98,9 +101,11 @@ class PriorConfig:
     """Gated layers after the first."""
     kernel_size: int = 3
     """Height and width of the receptive field of one layer (odd)."""
-    dropout: float = 0.2
+    dropout: float = 0.4
     """Dropout before the output convolution."""
-    epochs: int = 10
+    groups: int = 200
+    """Groups of alike grids that it is told apart, fewer for fewer than 35 inliers to a group; 0 for none."""
+    epochs: int = 16
     """Passes over the kept inliers."""
     batch_size: int = 64
     """Grids per optimiser step."""
@@ -113,6 +118,7 @@ class PriorConfig:
         _require(self.kernel_size >= 3 and self.kernel_size % 2 == 1, "kernel_size", self.kernel_size,
                  "odd and >= 3")  # fmt: skip
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _require(self.groups >= 0, "groups", self.groups, ">= 0")
         _require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, ">= 1")
         _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "in (0, 1]")

@@ -20,10 +20,11 @@ from rvqvae.detector import Progress, Scorer, detect, verdict_of
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.features import Backbone
+from rvqvae.generation import fit_inlier_prior
 from rvqvae.images import as_nchw, from_nchw, layout_of
 from rvqvae.inference import decode_codes, error_maps, inlier_codes
 from rvqvae.membership import cut_at
-from rvqvae.priors import GatedPixelCNN, fit_prior
+from rvqvae.priors import GatedPixelCNN
 from rvqvae.store import Stored, load_model, save_model
 
 FACTS: dict[str, Callable[[Any], Any]] = {
@@ -40,8 +41,8 @@ LARGEST = 1e15
 """Value in a matrix of features: the squares of larger ones leave the range of float32."""
 
 SEEN = 100_000
-"""Samples that a training shows the autoencoder by default, so that ten times the data cost less than ten
-times the time; the prior sees half as many."""
+"""Samples that a training shows the autoencoder, and then the prior, by default, so that ten times the data
+cost less than ten times the time."""
 
 
 class RobustVQVAE(OutlierMixin, BaseEstimator):
@@ -57,7 +58,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     epochs : int or None
         Passes over the data; by default as many as show the autoencoder 100,000 samples, from 4 to 20.
     prior_epochs : int or None
-        Passes of the PixelCNN that `sample` draws from, 0 for none; by default 50,000 grids, 4 to 10.
+        Passes of the PixelCNN that `sample` draws from, 0 for none; by default 100,000 grids, 4 to 16.
     batch_size, learning_rate : training of the autoencoder, see `TrainConfig`.
     channels, code_dim, inlier_codes, outlier_codes, bottleneck : the networks, see `ModelConfig`.
     random_state : int, RandomState instance or None
@@ -292,8 +293,8 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     def _fit_prior(self, inliers: NDArray[Any], config: PriorConfig, device: str) -> GatedPixelCNN:
         model = self._scorer.model
         tell = self.progress or (lambda *_: None)
-        return fit_prior(
-            inlier_codes(model, inliers), model.config.inlier_codes, config, seed=self._seed_,
+        return fit_inlier_prior(
+            model, inliers, config, seed=self._seed_,
             report=lambda epoch, _: tell("prior", epoch + 1, config.epochs), device=device,
         )  # fmt: skip
 
@@ -309,7 +310,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
             raise InputError(f"learning_rate={rate!r} is no number: leave it out")
         epochs = _passes(SEEN, n, 20) if self.epochs is None else self._whole("epochs")
         train = TrainConfig(epochs=epochs, batch_size=self._whole("batch_size"), learning_rate=float(rate))
-        epochs = _passes(SEEN // 2, n, 10) if self.prior_epochs is None else self._whole("prior_epochs")
+        epochs = _passes(SEEN, n, 16) if self.prior_epochs is None else self._whole("prior_epochs")
         if epochs < 0:
             raise InputError(f"prior_epochs={epochs} is out of range: it must be >= 0")
         return model, train, PriorConfig(epochs=epochs) if epochs else None

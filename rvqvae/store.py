@@ -164,8 +164,9 @@ def _prior(
     if config.layers > len(tensors):
         raise ValueError(f"{config.layers} layers")
     with torch.device("meta"):
-        prior = GatedPixelCNN(model.config.inlier_codes, config)
-    prior.load_state_dict(_under(tensors, "prior"), assign=True)
+        weights = _under(tensors, "prior")
+        prior = GatedPixelCNN(model.config.inlier_codes, config, len(weights["class_share"]))
+    prior.load_state_dict(weights, assign=True)
     if prior.grid_shape != model.grid:
         raise ValueError(f"prior of a grid {prior.grid_shape}")
     return prior

@@ -21,12 +21,15 @@ from rvqvae.loop import Loop, generator_of
 from rvqvae.membership import Membership, literal_split, update
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.networks import to_float
+from rvqvae.perceptual import perceptual_loss
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after every epoch with its number, from 1, and its metrics."""
 
 STATE_FORMAT = 3
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
+LOOKED_AT = 4
+"""One in so many images of a batch has its perceptual loss taken: it costs more than all the rest."""
 POOL = 1024
 """Samples whose encodings start or revive a codebook."""
 
@@ -89,7 +92,7 @@ def fit(
 
     for epoch in range(len(history) + 1, train_config.epochs + 1):
         model.train()
-        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier))
+        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config.perceptual))
         before = membership
         if epoch >= train_config.warmup_epochs:
             if train_config.membership == "literal":
@@ -116,18 +119,22 @@ def fit(
 
 
 def _loss_of(
-    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_]
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], perceptual: float
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """The terms of a batch of rows of ``data``."""
     device, member = model.data_scale.device, torch.as_tensor(is_outlier)
+    is_image, zero = data.ndim == 4, torch.zeros((), device=device)
 
     def terms(rows: Tensor) -> dict[str, Tensor]:
         x = to_float(data[rows].to(device, non_blocking=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = model(x, member[rows].to(device, non_blocking=True))
+            few = slice(-(-len(rows) // LOOKED_AT))
+            seen = perceptual_loss(x[few], output.reconstruction[few]) if is_image and perceptual else zero
         return {
-            "loss": model.loss(output),
+            "loss": model.loss(output) + perceptual * seen,
             "reconstruction": output.reconstruction_error.mean(),
+            "perceptual": seen,
             "commitment": output.quantization_error.mean(),
             "codebook": output.codebook_loss,
         }

@@ -18,7 +18,9 @@ from rvqvae.config import PriorConfig
 from rvqvae.errors import InputError
 from rvqvae.priors import GatedPixelCNN, fit_prior
 
-TINY = PriorConfig(channels=8, layers=1, kernel_size=3, epochs=4, batch_size=32, learning_rate=1e-2)
+TINY = PriorConfig(
+    channels=8, layers=1, kernel_size=3, dropout=0.2, epochs=4, batch_size=32, learning_rate=1e-2
+)
 
 
 def random_model(n_codes: int = 7, n_classes: int = 0, seed: int = 0, **changes: float) -> GatedPixelCNN:
@@ -221,6 +223,18 @@ def test_training_learns_checkerboards() -> None:
     assert boards[:, 0, 0].float().mean().item() == pytest.approx(0.5, abs=0.12)
 
 
+def test_without_labels_classes_are_drawn_by_their_weighted_share() -> None:
+    labels = torch.arange(90) % 3
+    codes = labels[:, None, None].expand(90, 2, 2)
+    weights = torch.tensor([1.0, 2.0, 0.0])[labels]
+    model = fit_prior(codes, 3, replace(TINY, epochs=20), seed=0, weights=weights, labels=labels, n_classes=3)
+    torch.testing.assert_close(model.class_share, torch.tensor([1 / 3, 2 / 3, 0.0]))
+    drawn = model.sample(600, (2, 2), seed=0)
+    assert (drawn == 1).float().mean().item() == pytest.approx(2 / 3, abs=0.06)
+    assert drawn.equal(torch.cat([model.sample(600, (2, 2), seed=0, batch_size=7)]))
+    assert model.sample(5, (2, 2), seed=0).equal(drawn[:5])
+
+
 def test_training_is_reproducible_and_leaves_the_global_random_state_alone() -> None:
     codes, state = random_codes(40, 3, 3, 4), torch.random.get_rng_state()
     one = fit_prior(codes, 4, TINY, seed=1).log_prob(codes)
@@ -341,8 +355,9 @@ def test_bad_labels_are_refused(labels: Tensor | None, message: str) -> None:
     model = random_model(n_classes=2)
     with pytest.raises(InputError, match=message):
         model(random_codes(2, 3, 3, 7), labels)
-    with pytest.raises(InputError, match=message):
-        model.sample(2, (3, 3), seed=0, labels=labels)
+    if labels is not None:
+        with pytest.raises(InputError, match=message):
+            model.sample(2, (3, 3), seed=0, labels=labels)
     with pytest.raises(InputError, match=message):
         fit_prior(random_codes(2, 3, 3, 7), 7, TINY, seed=0, labels=labels, n_classes=2)
 
@@ -372,7 +387,11 @@ def test_fit_refuses_too_few_grids_and_bad_weights(n: int, weights: list[float] 
 
 def test_a_loss_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        GatedPixelCNN, "log_prob", lambda self, codes, labels: torch.full((len(codes),), math.nan)
+        GatedPixelCNN,
+        "log_prob",
+        lambda self, codes, labels: torch.full((len(codes),), math.nan, requires_grad=True),
     )
-    with pytest.raises(InputError, match=r"epoch 0, batch 0, learning rate .*: lower learning_rate"):
+    with pytest.raises(
+        InputError, match=r"loss is nan at batch 1 of 1, learning rate .*; lower the learning rate"
+    ):
         fit_prior(random_codes(4, 3, 3, 7), 7, TINY, seed=0)

@@ -71,10 +71,12 @@ class GatedPixelCNN(nn.Module):
 
     ``n_codes``: size of the alphabet. ``n_classes``: classes to condition on, 0 for none.
     ``grid_shape`` is (0, 0), which accepts every grid, until :func:`fit_prior` sets it to the shape
-    that it trained on; it is saved with the weights.
+    that it trained on, and ``class_share`` (n_classes,) to that of each class; both are saved with the
+    weights.
     """
 
     _grid: Tensor
+    class_share: Tensor
 
     def __init__(self, n_codes: int, config: PriorConfig, n_classes: int = 0) -> None:
         super().__init__()
@@ -96,6 +98,7 @@ class GatedPixelCNN(nn.Module):
             nn.Conv2d(2 * channels, n_codes, 1),
         )
         self.register_buffer("_grid", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("class_share", torch.full((n_classes,), 1 / max(n_classes, 1)))
 
     @property
     def grid_shape(self) -> tuple[int, int]:
@@ -151,6 +154,7 @@ class GatedPixelCNN(nn.Module):
         ``n`` or ``batch_size``: each position inverts the cumulative distribution at a uniform number
         drawn beforehand, in float64, so that rounding does not change a draw from one batch size or
         device to another. Time is linear in the number of positions: each activation is computed once.
+        ``labels`` (n,): the class of each grid; by default classes are drawn by their share.
 
         Raises InputError for a bad argument, or a grid that this prior was not trained on.
         """
@@ -165,6 +169,8 @@ class GatedPixelCNN(nn.Module):
             raise InputError(f"temperature={temperature!r} is out of range: it must be finite and > 0")
         if not 0 < top_p <= 1:
             raise InputError(f"top_p={top_p!r} is out of range: it must be in (0, 1]")
+        if labels is None and self.n_classes:
+            labels = self._drawn_labels(n, seed)
         labels = self._checked_labels(labels, n)
         device = self.embedding.weight.device
         # Apple's GPUs have no float64; there, and only there, rounding may decide a draw.
@@ -188,6 +194,11 @@ class GatedPixelCNN(nn.Module):
         codes = self._integers(codes, "codes", self.n_codes)
         self._checked_grid((codes.shape[1], codes.shape[2]))
         return codes, self._checked_labels(labels, len(codes))
+
+    def _drawn_labels(self, n: int, seed: int) -> Tensor:
+        share = self.class_share.double().cumsum(0).cpu().numpy()
+        drawn = np.random.default_rng([seed, 1]).random(n) * share[-1]
+        return torch.from_numpy(np.searchsorted(share, drawn, side="right").clip(max=self.n_classes - 1))
 
     def _checked_labels(self, labels: Tensor | None, n: int) -> Tensor | None:
         if labels is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from rvqvae.config import PriorConfig
 from rvqvae.errors import InputError
+from rvqvae.loop import Loop
 from rvqvae.priors.pixelcnn import GatedPixelCNN
 
 Report = Callable[[int, dict[str, float]], None]
@@ -33,8 +33,8 @@ def fit_prior(
 
     ``weights`` (N,) >= 0: how much each grid counts; grids of weight zero are left out.
     ``labels`` (N,) integer below ``n_classes``: classes to condition on.
-    ``report(epoch, metrics)``: ``nats_per_position`` (weighted mean over the epoch, dropout on) and
-    ``learning_rate``. ``device``: by default where ``codes`` lie. The global random state is untouched.
+    ``report(epoch, metrics)``: ``nats_per_position`` (weighted mean over the epoch, dropout on).
+    ``device``: by default where ``codes`` lie. The global random state is untouched.
 
     Raises InputError for bad codes, weights or labels, for fewer than 2 grids, and for a loss that is
     not finite.
@@ -56,7 +56,9 @@ def fit_prior(
                 f"{len(codes)} grids of positive weight are too few to fit a prior: give at least 2"
             )
         model.grid_shape = codes.shape[1:]
-        _train(model, codes, labels, importance / importance.mean(), report)
+        if labels is not None:
+            model.class_share.copy_(torch.bincount(labels, importance, n_classes) / importance.sum())
+        _train(model, codes, labels, importance / importance.mean(), seed, report)
     return model.eval()
 
 
@@ -77,35 +79,23 @@ def _train(
     codes: Tensor,
     labels: Tensor | None,
     importance: Tensor,
+    seed: int,
     report: Report | None,
 ) -> None:
     """Minimise the weighted nats per position; ``importance`` (N,) has mean 1."""
     config, positions = model.config, codes[0].numel()
-    steps = math.ceil(len(codes) / config.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
-    # A rise of a fifth of exactly 5 steps makes torch divide by zero, hence at least 6.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=max(6, steps * config.epochs), pct_start=0.2
-    )
+    loop = Loop(
+        model.parameters(), len(codes), epochs=config.epochs, batch_size=config.batch_size,
+        learning_rate=config.learning_rate, seed=seed, weight_decay=0.01, rise=0.2,
+    )  # fmt: skip
+
+    def loss_of(rows: Tensor) -> dict[str, Tensor]:
+        rows = rows.to(codes.device)
+        log_prob = model.log_prob(codes[rows], None if labels is None else labels[rows])
+        return {"loss": -(importance[rows] * log_prob).mean() / positions}
+
     model.train()
     for epoch in range(config.epochs):
-        order = torch.randperm(len(codes)).to(codes.device)
-        total = 0.0
-        for number, batch in enumerate(order.split(config.batch_size)):
-            rate = float(schedule.get_last_lr()[0])
-            log_prob = model.log_prob(codes[batch], None if labels is None else labels[batch])
-            loss = -(importance[batch] * log_prob).mean() / positions
-            value = loss.item()
-            if not math.isfinite(value):
-                raise InputError(
-                    f"the prior's loss is {value} at epoch {epoch}, batch {number}, learning rate "
-                    f"{rate:.3g}: lower learning_rate (now {config.learning_rate:.3g})"
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total += value * len(batch)
+        terms = loop.epoch(epoch, loss_of)
         if report is not None:
-            report(epoch, {"nats_per_position": total / len(codes), "learning_rate": rate})
+            report(epoch, {"nats_per_position": terms["loss"]})

@@ -1,0 +1,46 @@
+"""Images compared by the early layers of the embedded network: what a squared error of pixels blurs away."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rvqvae.features import LITE_MEAN, LITE_STD, efficientnet_lite0, fold_batch_norm
+
+STAGES = 3
+"""Blocks that are looked at after the stem: to an eighth of the image's side, 40 channels."""
+
+
+@lru_cache(maxsize=2)
+def _stages(device: torch.device) -> list[nn.Module]:
+    # Storage of its own even while a saved model is rebuilt without.
+    with torch.device(device):
+        network: Any = fold_batch_norm(efficientnet_lite0()).requires_grad_(False)
+        network = network.to(device, memory_format=torch.channels_last)
+    return [nn.Sequential(network.conv_stem, network.bn1), *network.blocks[:STAGES]]
+
+
+def deep_features(images: Tensor) -> list[Tensor]:
+    """Maps of EfficientNet-Lite0's stem and first blocks: (B, 1 | 3, H, W) in [0, 1] -> (B, C, h, w) each."""
+    x = (255 * images.expand(-1, 3, -1, -1) - LITE_MEAN[0]) / LITE_STD[0]
+    x, maps = x.contiguous(memory_format=torch.channels_last), []
+    for stage in _stages(images.device):
+        maps.append(x := stage(x))
+    return maps
+
+
+def perceptual_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Mean squared difference of the maps over their variance, mean over stages: a scalar, 0 for equals.
+
+    After Johnson et al. 2016, eq. 2. Ours: the variance, so that one weight fits all stages and data; and
+    the shallow stages alone, at the images' own size. On 7,000 images of Fashion-MNIST, a quarter of each
+    batch looked at, the Fréchet distance of reconstructed test images fell from 535 to 377 at the same
+    squared error, for 1.5 times the time; with whole batches and one stage less it was 373, 2.4 times.
+    """
+    with torch.no_grad():
+        wanted = deep_features(images)
+    pairs = zip(deep_features(reconstructions), wanted, strict=True)
+    return torch.stack([(a - b).square().mean() / b.var().clamp_min(1e-8) for a, b in pairs]).mean()

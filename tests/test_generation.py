@@ -1,0 +1,90 @@
+"""The mixture prior of a trained model, and the perceptual loss that trains it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from data.recipes import load
+from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
+from rvqvae.generation import GROUP, code_groups, fit_inlier_prior
+from rvqvae.images import as_nchw
+from rvqvae.inference import inlier_codes
+from rvqvae.perceptual import perceptual_loss
+from rvqvae.training import Fitted, fit
+
+PRIOR = PriorConfig(channels=16, layers=1, dropout=0.2, epochs=24, batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return as_nchw(load("mnist")[0])[:400]
+
+
+@pytest.fixture(scope="module")
+def fitted(images: np.ndarray) -> Fitted:
+    config = ModelConfig(channels=16, code_dim=8, inlier_codes=32, outlier_codes=8)
+    return fit(images, config, TrainConfig(epochs=4, membership="all"), seed=0)
+
+
+def test_the_groups_make_held_out_grids_more_likely(images, fitted):
+    model = fitted.model
+    codes = inlier_codes(model, torch.as_tensor(images))
+    mixture = fit_inlier_prior(model, images, PRIOR, seed=0)
+    plain = fit_inlier_prior(model, images, replace(PRIOR, groups=0), seed=0)
+    assert mixture.n_classes == len(images) // GROUP and plain.n_classes == 0
+    labels = code_groups(model, codes, mixture.n_classes, 0)
+    with torch.no_grad():
+        assert mixture.log_prob(codes, labels).mean() > plain.log_prob(codes).mean()
+    torch.testing.assert_close(
+        mixture.class_share, torch.bincount(labels, minlength=mixture.n_classes) / len(labels)
+    )
+
+
+def test_groups_hold_alike_grids(images, fitted):
+    codes = inlier_codes(fitted.model, torch.as_tensor(images))
+    labels = code_groups(fitted.model, codes, 8, 0)
+    assert labels.unique().tolist() == list(range(8))
+    vectors = fitted.model.inlier_codebook.codewords[codes].flatten(1)
+    within = sum(float((v - v.mean(0)).square().sum()) for v in (vectors[labels == k] for k in range(8)))
+    assert within < 0.85 * float((vectors - vectors.mean(0)).square().sum())
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))
+    assert code_groups(fitted.model, codes, 8, 0).equal(labels)
+    assert len(code_groups(fitted.model, codes[order], 8, 0)) == len(labels)
+
+
+@pytest.mark.parametrize("n", [2, GROUP, 2 * GROUP])
+def test_few_inliers_have_few_groups(images, fitted, n):
+    prior = fit_inlier_prior(fitted.model, images[:n], replace(PRIOR, epochs=1), seed=0)
+    assert prior.n_classes == (2 if n == 2 * GROUP else 0)
+    assert prior.sample(3, fitted.model.grid, seed=0).shape == (3, *fitted.model.grid)
+
+
+def test_the_perceptual_loss_is_zero_for_equals_and_grows_with_blur():
+    x = torch.as_tensor(as_nchw(load("fashion_mnist")[0])[:8]).float() / 255
+    smooth = [torch.nn.functional.avg_pool2d(x, k, 1, k // 2) for k in (3, 5)]
+    equal, little, much = (float(perceptual_loss(x, y)) for y in (x, *smooth))
+    assert equal == 0 < little < much
+    rgb = x.expand(-1, 3, -1, -1)
+    assert float(perceptual_loss(rgb, smooth[0].expand(-1, 3, -1, -1))) == pytest.approx(little, rel=1e-4)
+    y = smooth[0].clone().requires_grad_()
+    perceptual_loss(x, y).backward()
+    assert y.grad is not None and y.grad.abs().sum() > 0
+
+
+def test_training_with_it_brings_it_down_and_vectors_have_none(images):
+    config = ModelConfig(channels=16, code_dim=8, inlier_codes=32, outlier_codes=8)
+    ends = []
+    for weight in (0.0, 2.0):
+        train = TrainConfig(epochs=3, membership="all", perceptual=weight)
+        model = fit(images, config, train, seed=0).model
+        with torch.no_grad():
+            x = torch.as_tensor(images[:64]).float() / 255
+            ends.append(float(perceptual_loss(x, model.decoder(model.quantize(x).vectors))))
+    assert ends[1] < 0.95 * ends[0]
+    vectors = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    history = fit(vectors, config, TrainConfig(epochs=1, membership="all"), seed=0).history
+    assert history[0]["perceptual"] == 0
