@@ -122,7 +122,7 @@ def study(
     root: str | None = None,
     out: str = "runs/study",
     methods: tuple[str, ...] = (OWN, "start only"),
-    peers: tuple[str, ...] = tuple(others.PEERS),
+    peers: tuple[str, ...] = others.OUTSIDE,
     epochs: int = 20,
     tracking: bool = True,
 ) -> None:
@@ -138,7 +138,8 @@ def study(
         root: folder with the full sets; the committed samples without it
         out: folder of the results
         methods: of our own: rvqvae, "start only" (no codebooks), learned (nothing pretrained)
-        peers: other people's detectors to measure; [] for none
+        peers: other people's detectors to measure, and members of the autoencoder family by name, as VAE;
+            [] for none
         epochs: of the joint training
         tracking: report to MLflow
     """
