@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -26,6 +30,10 @@ class Bidirectional(Network):
     ) -> None:
         super().__init__(encoder, decoder, bounded)
         self.discriminator, self.latent_dim = discriminator, latent_dim
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, width) input of the encoder's last layer."""
+        return cast(nn.Sequential, self.encoder)[:-1](x)
 
     def infer(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A code (B, latent) that the discriminator sees beside x."""
@@ -79,6 +87,11 @@ class BiGAN(Autoencoder):
     critic: tuple[int, ...] = (1024, 1024)
     learning_rate: float = 2e-4
     momentum: float = 0.5
+
+    def features(self, X: ArrayLike) -> NDArray[np.float32]:
+        """(N, width) what the encoder's last layer makes the code from, as the paper compares digits by."""
+        check_is_fitted(self)
+        return self._mapped(self._samples(X), cast(Bidirectional, self.network_).features)
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         return Bidirectional(*self._pair(shape), len(shape) == 3, self._discriminator(shape), self.latent_dim)
