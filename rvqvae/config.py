@@ -74,6 +74,8 @@ class TrainConfig:
     """Images per optimiser step."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW (one-cycle cosine)."""
+    outlier_weight: float = 0.1
+    """What a sample of the outlier set counts in the loss, beside 1 for one of the inlier set."""
     perceptual: float = 2.0
     """Weight of the perceptual loss beside the squared error, both relative (images only)."""
     membership: Literal["robust", "literal", "all"] = "robust"
@@ -84,6 +86,7 @@ class TrainConfig:
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, ">= 0")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, ">= 1")
         _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "in (0, 1]")
+        _require(0 < self.outlier_weight <= 1, "outlier_weight", self.outlier_weight, "in (0, 1]")
         _require(self.perceptual >= 0, "perceptual", self.perceptual, ">= 0")
         _require(
             self.membership in ("robust", "literal", "all"), "membership", self.membership,

@@ -71,12 +71,15 @@ class TwoCodebookVQVAE(nn.Module):
             codebook_loss,
         )
 
-    def loss(self, output: Output) -> Tensor:
-        """Reconstruction over the data's variance, plus commitment (van den Oord et al. 2017, eq. 3)."""
+    def loss(self, output: Output, weight: Tensor | float = 1.0) -> Tensor:
+        """Reconstruction over the data's variance, plus commitment (van den Oord et al. 2017, eq. 3).
+
+        ``weight`` (B,), of mean 1, is what each sample counts.
+        """
         return (
-            output.reconstruction_error.mean() / self.data_scale
+            (weight * output.reconstruction_error).mean() / self.data_scale
             + output.codebook_loss
-            + self.config.commitment * output.quantization_error.mean()
+            + self.config.commitment * (weight * output.quantization_error).mean()
         )
 
     def encode(self, x: Tensor) -> Tensor:

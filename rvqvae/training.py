@@ -92,7 +92,7 @@ def fit(
 
     for epoch in range(len(history) + 1, train_config.epochs + 1):
         model.train()
-        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config.perceptual))
+        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config))
         before = membership
         if epoch >= train_config.warmup_epochs:
             if train_config.membership == "literal":
@@ -119,20 +119,23 @@ def fit(
 
 
 def _loss_of(
-    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], perceptual: float
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], config: TrainConfig
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """The terms of a batch of rows of ``data``."""
     device, member = model.data_scale.device, torch.as_tensor(is_outlier)
-    is_image, zero = data.ndim == 4, torch.zeros((), device=device)
+    weights = torch.where(member, config.outlier_weight, 1.0)
+    weights /= weights.mean()
+    looks, zero = data.ndim == 4 and config.perceptual > 0, torch.zeros((), device=device)
 
     def terms(rows: Tensor) -> dict[str, Tensor]:
         x = to_float(data[rows].to(device, non_blocking=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = model(x, member[rows].to(device, non_blocking=True))
+            weight = weights[rows].to(device, non_blocking=True)
             few = slice(-(-len(rows) // LOOKED_AT))
-            seen = perceptual_loss(x[few], output.reconstruction[few]) if is_image and perceptual else zero
+            seen = perceptual_loss(x[few], output.reconstruction[few], weight[few]) if looks else zero
         return {
-            "loss": model.loss(output) + perceptual * seen,
+            "loss": model.loss(output, weight) + config.perceptual * seen,
             "reconstruction": output.reconstruction_error.mean(),
             "perceptual": seen,
             "commitment": output.quantization_error.mean(),

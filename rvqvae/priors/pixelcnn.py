@@ -45,6 +45,8 @@ class GatedLayer(nn.Module):
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.out = nn.Conv2d(channels, 2 * channels, 1)  # residual and skip
         self.condition = nn.Embedding(n_classes, 4 * channels) if n_classes else None
+        if self.condition is not None:
+            nn.init.normal_(self.condition.weight, std=0.3)  # at 1, as is the default, many classes are noise
 
     def biases(self, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Class-conditional biases of the vertical and the horizontal gate (eq. 4).
