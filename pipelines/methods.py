@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
+from pipelines.filters import FILTERS, keep
 from pipelines.settings import Method, Settings
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
@@ -27,7 +28,7 @@ from rvqvae.tracking import Tracker
 from rvqvae.training import Fitted, fit
 
 MEMBERSHIP: dict[str, Literal["robust", "literal", "all"]] = {
-    "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all",
+    "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all", "iforest": "all", "knn": "all",
 }  # fmt: skip
 SHOWN = 32  # images of a grid
 Images = NDArray[np.uint8]
@@ -95,12 +96,22 @@ def train_and_sample(
 
 def outlier_metrics(membership: Membership, truth: NDArray[np.bool_]) -> dict[str, float | None]:
     """How well the sets agree with the truth; AUROC and recall need outliers, precision a decision."""
-    found = membership.is_outlier
+    auroc = float(roc_auc_score(truth, -membership.score)) if 0 < truth.sum() < len(truth) else None
+    return {"auroc": auroc} | precision_and_recall(membership.is_outlier, truth)
+
+
+def precision_and_recall(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float | None]:
     return {
-        "auroc": float(roc_auc_score(truth, -membership.score)) if 0 < truth.sum() < len(truth) else None,
         "outlier_precision": float(precision_score(truth, found)) if found.any() else None,
         "outlier_recall": float(recall_score(truth, found)) if truth.any() else None,
     }
+
+
+def training_rows(method: Method, mixture: Contaminated, seed: int) -> NDArray[np.bool_]:
+    """(N,) the images that a method is given: to the oracle the clean ones, to a filter what it keeps."""
+    if method == "oracle":
+        return ~mixture.is_outlier
+    return keep(method, mixture, seed) if method in FILTERS else np.ones(len(mixture.images), bool)
 
 
 def run_method(
@@ -114,9 +125,8 @@ def run_method(
     advance: Callable[[], object],
 ) -> dict[str, Any]:
     """Train and measure one model; pictures go to the tracker. Its row of results."""
-    clean = method == "oracle"
-    data = mixture.images[~mixture.is_outlier] if clean else mixture.images
-    truth = np.zeros(len(data), bool) if clean else mixture.is_outlier
+    seen = training_rows(method, mixture, seed)
+    data, truth = mixture.images[seen], mixture.is_outlier[seen]
     train = replace(settings.train, membership=MEMBERSHIP[method])
     # The literal rule comes with the weighted distance that the abstract asks for.
     model = replace(settings.model, distance="inverse_std") if method == "literal" else settings.model
@@ -133,6 +143,8 @@ def run_method(
     with timed(seconds, "evaluate"):
         row: dict[str, Any] = {"auroc": None, "outlier_precision": None, "outlier_recall": None}
         membership = trained.fitted.membership
+        if method in FILTERS:
+            row |= precision_and_recall(~seen, mixture.is_outlier)
         if train.membership != "all":
             row = outlier_metrics(membership, truth)
             tracker.figure(score_histogram(membership.score, truth), "scores.png")

@@ -42,6 +42,7 @@ from rvqvae.tracking import Tracker
 Row = dict[str, Any]
 TITLES = {
     "oracle": "oracle", "robust": "Robust VQ-VAE", "literal": "literal rule", "plain": "plain VQ-VAE",
+    "iforest": "IForest, then train", "knn": "kNN, then train",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from rvqvae.checkpoint import write_atomically
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.errors import InputError
 
-Method = Literal["oracle", "robust", "literal", "plain"]
+Method = Literal["oracle", "robust", "literal", "plain", "iforest", "knn"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Settings:
     samples: int = 1000
     """Images to generate."""
     methods: tuple[Method, ...] = ("oracle", "robust", "literal", "plain")
-    """Models to train: on the clean part alone, our rule, the abstract's rule, and on everything."""
+    """Models to train: on the clean part alone, our rule, the abstract's rule, on everything; and on what an
+    isolation forest or the nearest neighbours keep when they are told the true rate (iforest, knn)."""
     out: str = "runs/robust_generation"
     """Folder of the results."""
     tracking: bool = True

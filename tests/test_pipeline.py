@@ -79,6 +79,16 @@ def test_numbers_are_in_range(finished):
     assert all(row["frechet_distance"] > real["frechet_distance"] for row in rows(finished)[1:])
 
 
+def test_filters_train_on_what_they_keep(tmp_path):
+    """The forest sees Fashion-MNIST among digits better than chance, and is told how many to drop."""
+    assert run(tmp_path / "run", "--methods=[iforest,knn]", "--train.epochs=1") == 0
+    for row in rows(tmp_path / "run")[1:]:
+        assert row["auroc"] is None
+        assert row["outlier_precision"] == row["outlier_recall"] != 0
+    forest, neighbours = rows(tmp_path / "run")[1:]
+    assert forest["outlier_recall"] > 0.6 and forest["frechet_distance"] != neighbours["frechet_distance"]
+
+
 def test_artifacts(finished):
     manifest = load_manifest(finished / "manifest-seed0.csv")
     assert (len(manifest.is_outlier), manifest.is_outlier.sum()) == (200, 60)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,9 +182,18 @@ def test_divergence_names_term_batch_and_rate(data, monkeypatch):
     from rvqvae.model import TwoCodebookVQVAE
 
     loss = TwoCodebookVQVAE.loss
-    monkeypatch.setattr(TwoCodebookVQVAE, "loss", lambda self, out: loss(self, out) * float("nan"))
+    monkeypatch.setattr(TwoCodebookVQVAE, "loss", lambda self, out, weight: loss(self, out) * float("nan"))
     with pytest.raises(InputError, match=r"loss is nan at batch 1 of 4, learning rate \d"):
         fit(data[0][:100], MODEL, TrainConfig(epochs=1, batch_size=32, membership="all"), seed=0)
+
+
+@pytest.mark.parametrize("change", [{"outlier_weight": 1.0}, {"perceptual": 0.0}])
+def test_every_weight_of_the_loss_changes_the_model(data, change):
+    start = Membership(np.where(np.arange(len(data[0])) % 3 == 0, 1.0, -1.0))
+    config = TrainConfig(epochs=1, warmup_epochs=5, batch_size=32)
+    plain = fit(data[0], MODEL, config, seed=0, start=start)
+    other = fit(data[0], MODEL, replace(config, **change), seed=0, start=start)
+    assert not torch.equal(plain.model.decoder.stem.weight, other.model.decoder.stem.weight)
 
 
 def test_bad_input_is_refused(data):
