@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +10,7 @@ from torch import Tensor, nn
 from rvqvae.errors import InputError
 from rvqvae.family.base import Autoencoder, Network, in_range
 from rvqvae.family.variational import Variational
-from rvqvae.features import LITE_MEAN, LITE_STD, efficientnet_lite0, fold_batch_norm
-
-STAGES = 3
-"""Blocks that are looked at after the stem: to an eighth of the image's side, 40 channels."""
-
-
-@lru_cache(maxsize=2)
-def _stages(device: torch.device) -> list[nn.Module]:
-    # Storage of its own even while a saved model is rebuilt without.
-    with torch.device(device):
-        network: Any = fold_batch_norm(efficientnet_lite0()).requires_grad_(False)
-        network = network.to(device, memory_format=torch.channels_last)
-    return [nn.Sequential(network.conv_stem, network.bn1), *network.blocks[:STAGES]]
-
-
-def deep_features(images: Tensor) -> list[Tensor]:
-    """Maps of EfficientNet-Lite0's stem and first blocks: (B, 1 | 3, H, W) in [0, 1] -> (B, C, h, w) each."""
-    x = (255 * images.expand(-1, 3, -1, -1) - LITE_MEAN[0]) / LITE_STD[0]
-    x, maps = x.contiguous(memory_format=torch.channels_last), []
-    for stage in _stages(images.device):
-        maps.append(x := stage(x))
-    return maps
+from rvqvae.perceptual import deep_features
 
 
 def perceptual_distance(x: Tensor, y: Tensor) -> Tensor:
