@@ -11,6 +11,7 @@ from rvqvae.family.hard import HardVQVAE
 from rvqvae.family.perceptual import DeepFeatureVAE
 from rvqvae.family.recommender import AutoRec
 from rvqvae.family.regularised import ContractiveAE, DenoisingAE, SparseAE
+from rvqvae.family.soft import SoftVQVAE
 from rvqvae.family.variational import VAE
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "HardVQVAE",
     "Network",
     "PixelCNNVAE",
+    "SoftVQVAE",
     "SparseAE",
 ]
