@@ -35,8 +35,9 @@ def fit_inlier_prior(
 
     Ours: a small PixelCNN draws good strokes and bad wholes. The group, one of ``config.groups`` that
     k-means finds in the grids themselves, says beforehand which whole is meant; it is a function of the
-    grid, so that p(grid) = p(group) p(grid | group). On 7,000 images of Fashion-MNIST, 7 x 7 codes, nats per
-    position of held-out grids fell from 2.9 to 2.7, and the Fréchet distance of samples by an eighth.
+    grid, so that p(grid) = p(group) p(grid | group). On 2,100 images of Fashion-MNIST, 7 x 7 codes, the nats
+    per position of held-out grids fell from 3.17 to 3.09 and the Fréchet distance of samples from 716 to
+    651; on MNIST it made no difference (2.98 both, 462 and 478).
     """
     codes = inlier_codes(model, torch.as_tensor(inliers))
     groups = min(config.groups, len(codes) // GROUP)
