@@ -9,6 +9,7 @@ from rvqvae.family.autoregressive import PixelCNNVAE
 from rvqvae.family.base import Autoencoder, Network
 from rvqvae.family.hard import HardVQVAE
 from rvqvae.family.perceptual import DeepFeatureVAE
+from rvqvae.family.product import PQVAE
 from rvqvae.family.recommender import AutoRec
 from rvqvae.family.regularised import ContractiveAE, DenoisingAE, SparseAE
 from rvqvae.family.soft import SoftVQVAE
@@ -16,6 +17,7 @@ from rvqvae.family.variational import VAE
 
 __all__ = [
     "ALI",
+    "PQVAE",
     "VAE",
     "AutoRec",
     "Autoencoder",
