@@ -1,4 +1,4 @@
-"""Image files as pictures: what a folder, a .zip or a .npz holds, and the decoding of one file."""
+"""Image files as pictures: what a folder, a .zip, a .npz or a shard holds, and the decoding of one file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from heapq import heappop, heappush
@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rvqvae.errors import InputError
 from rvqvae.images import MIN_SIDE, axes_of
+from rvqvae.shards import SHARDS, Shard, check_bytes, is_shard, missing_shards, open_shard
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -27,17 +28,17 @@ Size = tuple[int, int]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 # Pillow reads more, but those are not what the suffixes say, and one of them (EPS) starts a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+KINDS = "a folder nor a .zip nor a .npz nor a .tar nor a .parquet"
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16L", "I;16B"})
-MAX_BYTES = 2**30
 ORIENTATION = 0x0112
 
 
 class Source(NamedTuple):
-    """The images of a folder, a .zip or a .npz: their names, and how to get at them."""
+    """The images of a folder, a .zip, a .npz or a shard: their names, and how to get at them."""
 
     names: list[str]
-    """POSIX paths, sorted; ``x[0]``, ``x[1]``... in a .npz. A folder that cannot be listed is one of the
-    names, with a ``/`` at its end, so that its images are not missed in silence."""
+    """POSIX paths, sorted; ``x[0]``, ``x[1]``... in a .npz. A folder that cannot be listed and a shard that
+    is missing or damaged are names, with a ``/`` at their end, so that no image is missed in silence."""
     read: Callable[[str], bytes]
     """The bytes of a name; raises whatever goes wrong."""
     open: Callable[[bytes], Image.Image]
@@ -71,37 +72,43 @@ class Header(NamedTuple):
 
 @contextmanager
 def open_source(path: str | Path) -> Iterator[Source]:
-    """Open a folder, a .zip or a .npz for reading; InputError if it is none of them or holds no image.
+    """Open a folder, .zip, .npz, .tar or .parquet for reading; InputError if it is none or holds no image.
 
     Files count as images by their suffix, whatever is in them; files without one are left out, as are
     hidden ones and ``__MACOSX``. Links are followed, but each folder is visited once. Of members of one
-    name in a .zip the last counts, as when it is unpacked.
+    name in a .zip or .tar the last counts, as when it is unpacked. The images of a shard, be it given or in a
+    folder, are named below it: ``shard-0001.tar/a/b.png``, ``train.parquet/0000012.jpg``.
     """
     path = Path(path)
     try:
         if path.is_dir():
-            source = Source(_image_names(_walk(str(path))), partial(_read_file, str(path)), _open_picture)
-            archive = None
+            files = list(_walk(str(path)))
+            source, archive = _tree(str(path), files, missing_shards(filter(is_shard, files))), None
         elif path.suffix.lower() == ".zip":
             archive = zipfile.ZipFile(path)
             members = (name for name in archive.namelist() if not name.endswith("/"))
-            source = Source(_image_names(members), partial(_read_member, archive), _open_picture)
+            names = sorted({name for name in members if _is_image(name)})
+            source = Source(names, partial(_read_member, archive), _open_picture)
         elif path.suffix.lower() == ".npz":
             source, archive = _rows_of(path), None
+        elif is_shard(path.name) and path.exists():
+            source, archive = _tree(str(path.parent), [path.name], {}), None
+            if source.names == [f"{path.name}/"]:
+                source.read(source.names[0])
         elif path.exists():
-            raise InputError(f"{path} is neither a folder nor a .zip nor a .npz")
+            raise InputError(f"{path} is neither {KINDS}")
         else:
             raise FileNotFoundError
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: give a folder, a .zip or a .npz") from error
+        raise InputError(f"{path} does not exist: give {KINDS.replace(' nor', ',')}") from error
     except Exception as error:
         raise unreadable(str(path), why(error)) from error
     try:
         if not source.names:
             raise InputError(
-                f"{path} holds no images: none of its files ends in {', '.join(sorted(SUFFIXES))}"
+                f"{path} holds no images: none of its files ends in {', '.join(sorted({*SUFFIXES, *SHARDS}))}"
             )
         yield source
     finally:
@@ -211,14 +218,36 @@ def _hidden(part: str) -> bool:
     return part.startswith(".") or part == "__MACOSX"
 
 
-def _image_names(names: Iterable[str]) -> list[str]:
-    def wanted(name: str) -> bool:
-        path = PurePosixPath(name)
-        if name.endswith("/"):
-            return True
-        return path.suffix.lower() in SUFFIXES and not any(map(_hidden, path.parts))
+def files_of(folder: str | Path) -> list[str]:
+    """Names of the image files and shards in a folder, as `Source.names`; no shard is opened."""
+    names = list(_walk(str(folder)))
+    return sorted(name for name in names if name.endswith("/") or is_shard(name) or _is_image(name))
 
-    return sorted({name for name in names if wanted(name)})
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(map(_hidden, path.parts))
+
+
+def _tree(root: str, files: list[str], faults: dict[str, str]) -> Source:
+    """The images among the files below `root`, and those in the shards among them; `faults` are names too."""
+    shards = {name: open_shard(os.path.join(root, name), name, _is_image) for name in files if is_shard(name)}
+    faults = faults | {f"{name}/": shard.fault for name, shard in shards.items() if shard.fault}
+    names = [name for name in files if name.endswith("/") or _is_image(name)]
+    for shard in shards.values():
+        names += shard.names
+    return Source(sorted([*names, *faults]), partial(_read_below, root, shards, faults), _open_picture)
+
+
+def _read_below(root: str, shards: dict[str, Shard], faults: dict[str, str], name: str) -> bytes:
+    if name in faults:
+        raise ValueError(faults[name])
+    end = name.find("/") if shards else -1
+    while end >= 0:
+        if (shard := shards.get(name[:end])) is not None:
+            return shard.read(name)
+        end = name.find("/", end + 1)
+    return _read_file(root, name)
 
 
 def _read_file(root: str, name: str) -> bytes:
@@ -228,21 +257,14 @@ def _read_file(root: str, name: str) -> bytes:
         raise ValueError("the folder cannot be listed")
     if not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait for ever.
         raise ValueError("it is not a regular file")
-    _check_bytes(status.st_size)
+    check_bytes(status.st_size)
     with open(path, "rb") as file:
         return file.read()
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    _check_bytes(archive.getinfo(name).file_size)
+    check_bytes(archive.getinfo(name).file_size)
     return archive.read(name)
-
-
-def _check_bytes(count: int) -> None:
-    if count == 0:
-        raise ValueError("it is empty")
-    if count > MAX_BYTES:
-        raise ValueError(f"it has {count:,} bytes, above the limit of {MAX_BYTES:,}")
 
 
 def _open_picture(content: bytes) -> Image.Image:

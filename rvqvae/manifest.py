@@ -15,7 +15,8 @@ import numpy as np
 
 from rvqvae.checkpoint import write_atomically
 from rvqvae.errors import InputError
-from rvqvae.files import Source, open_source, why
+from rvqvae.files import Source, files_of, open_source, why
+from rvqvae.shards import is_shard
 from rvqvae.sources import Status
 
 
@@ -84,8 +85,8 @@ def copy_kept(rows: Iterable[Row], source: str | Path, out: str | Path, link: bo
     """
     kept = [row for row in rows if row.keep and row.status == "ok"]
     source, out = Path(source), Path(out)
-    if link and not source.is_dir():
-        raise InputError(f"{source} is not a folder, so its images cannot be linked to: copy them")
+    if link:
+        check_linkable(source)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{out} is inside {source}, which is never written to: give another folder")
     try:
@@ -105,6 +106,14 @@ def copy_kept(rows: Iterable[Row], source: str | Path, out: str | Path, link: bo
             f"{out} cannot be written: {why(error)}: make room, or give another folder"
         ) from error
     return len(kept)
+
+
+def check_linkable(source: str | Path) -> None:
+    """InputError for images that are not files of their own; returns at once for anything else."""
+    if not Path(source).is_dir():
+        raise InputError(f"{source} is not a folder, so its images cannot be linked to: copy them")
+    if shard := next(filter(is_shard, files_of(source)), None):
+        raise InputError(f"{source} holds the shard {shard}, whose images cannot be linked to: copy them")
 
 
 def csv_line(fields: Iterable[str]) -> str:
@@ -174,7 +183,8 @@ def _put(target: Path, content: bytes) -> None:
     if not os.path.lexists(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         # Unlike write_atomically it does not wait for the disk, which would make a copy forty times slower.
-        unfinished = target.parent / f".{os.getpid()}.partial"
+        # One name for all, so that what a killed copy left is overwritten when it is taken up again.
+        unfinished = target.parent / ".partial"
         try:
             unfinished.write_bytes(content)
             os.replace(unfinished, target)

@@ -47,7 +47,7 @@ def copy_clean(rows: Sequence[Row], images: Path, folder: Folder, copy: Copy) ->
     """
     target = folder.path / CLEAN
     if target.exists():
-        kept = {row.path for row in rows if row.keep and row.status == "ok"} | {"clean.npz"}
+        kept = {Path(row.path).as_posix() for row in rows if row.keep and row.status == "ok"} | {"clean.npz"}
         extra = sorted(name for name in _names_below(target) if name not in kept)
         if extra:
             raise InputError(

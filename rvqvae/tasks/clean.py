@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvqvae.errors import InputError
-from rvqvae.manifest import Row, read_manifest, write_manifest
+from rvqvae.manifest import Row, check_linkable, read_manifest, write_manifest
 from rvqvae.report import write_report
 from rvqvae.sources import Entry, Inventory
 from rvqvae.tasks.apply import CLEAN, copy_clean
@@ -60,6 +60,8 @@ def clean(
     """
     images, out, options = Path(images), Path(out), options or FitOptions()
     check_outside(out, images)
+    if copy == "link" and images.exists():
+        check_linkable(images)
     job = {"job": "clean", "images": str(images.resolve()), **options.identity}
     inputs = digest_of(images)
     with locked(out) as folder:

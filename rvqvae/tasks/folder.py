@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from rvqvae.checkpoint import write_atomically
 from rvqvae.errors import InputError
-from rvqvae.files import open_source
+from rvqvae.files import files_of, open_source
 
 WORK = ".work"
 STATE, LOCK, PIXELS = "run.json", "lock", "images.npy"
@@ -136,6 +136,8 @@ def digest_of(*sources: str | Path, model: Path | None = None) -> str:
 
 def _names(source: Path) -> list[str]:
     """What a source consists of; the one empty name stands for itself."""
+    if source.is_dir() and (files := files_of(source)):
+        return files
     if not source.is_dir() and source.exists():
         return [""]
     with open_source(source) as opened:
