@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.distributed import current
 from rvqvae.errors import InputError
 from rvqvae.features import Backbone, extract_views
 from rvqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
@@ -109,13 +111,14 @@ def detect(
     """
     _check_variety(samples)
     tell = progress or (lambda *_: None)
-    is_image = samples.ndim == 4
+    is_image, world = samples.ndim == 4, current()
     tell("features", 0, len(samples))
     if is_image and backbone == "learned":
-        backbone = LearnedFeatures.fit(samples, seed).to(device)
+        backbone = world.told(partial(LearnedFeatures.fit, samples, seed)).to(device)
     views = views_of(samples, backbone, device)
     tell("features", len(samples), len(samples))
-    start = warm_start(views, images=samples if is_image else None, contamination=contamination, seed=seed)
+    images = samples if is_image else None
+    start = world.told(partial(warm_start, views, images=images, contamination=contamination, seed=seed))
     if len(samples) >= FEWEST and not start.rule.majority.spread > COLLAPSED:
         raise InputError(f"more than half of the samples that may belong are identical: {VARIETY}")
     epochs = train_config.epochs

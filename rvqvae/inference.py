@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from rvqvae.distributed import current
 from rvqvae.membership import Evidence
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.networks import squared_error, to_float
@@ -29,7 +30,11 @@ class Contest(NamedTuple):
     """Codewords of each codebook."""
 
 
-def batches(model: TwoCodebookVQVAE, samples: Tensor | NDArray[Any]) -> Iterator[Tensor]:
+Samples = Tensor | NDArray[Any]
+"""uint8 (N, C, H, W) or float (N, d)."""
+
+
+def batches(model: TwoCodebookVQVAE, samples: Samples) -> Iterator[Tensor]:
     """``samples``, uint8 (N, C, H, W) or float (N, d), as float batches where the model lies."""
     device = model.data_scale.device
     for begin in range(0, len(samples), BATCH):
@@ -40,30 +45,43 @@ def batches(model: TwoCodebookVQVAE, samples: Tensor | NDArray[Any]) -> Iterator
         )
 
 
+def _by_rank(
+    model: TwoCodebookVQVAE, samples: Samples, work: Callable[[Samples], tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """``work`` on the samples by the ranks of the world, in evaluation mode; see `World.mapped`."""
+    model.eval()
+    return current().mapped(len(samples), BATCH, lambda rows: work(samples[rows]))
+
+
 @torch.inference_mode()
-def reconstruction_errors(model: TwoCodebookVQVAE, samples: Tensor | NDArray[Any]) -> NDArray[np.float64]:
+def reconstruction_errors(model: TwoCodebookVQVAE, samples: Samples) -> NDArray[np.float64]:
     """(N,) mean squared error of each sample through the inlier codebook."""
-    model.eval()
-    errors = [
-        squared_error(x, model.decoder(model.quantize(x).vectors).float()) for x in batches(model, samples)
-    ]
-    return torch.cat(errors).cpu().double().numpy()
+
+    def errors(samples: Samples) -> tuple[Tensor]:
+        pairs = ((x, model.decoder(model.quantize(x).vectors).float()) for x in batches(model, samples))
+        return (torch.cat([squared_error(*pair) for pair in pairs]).cpu(),)
+
+    return _by_rank(model, samples, errors)[0].double().numpy()
 
 
 @torch.inference_mode()
-def compete(model: TwoCodebookVQVAE, samples: Tensor | NDArray[Any]) -> Contest:
+def compete(model: TwoCodebookVQVAE, samples: Samples) -> Contest:
     """Both codebooks quantise every sample."""
-    model.eval()
     positions = model.grid[0] * model.grid[1]
-    codes: tuple[list[Tensor], list[Tensor]] = ([], [])
-    distances: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for x in batches(model, samples):
-        for side, found in enumerate(model.compete(x)):
-            codes[side].append(found.codes.reshape(-1, positions).cpu())
-            distances[side].append(found.distance.reshape(-1, positions).mean(1).cpu())
+
+    def both(samples: Samples) -> tuple[Tensor, ...]:
+        codes: tuple[list[Tensor], list[Tensor]] = ([], [])
+        distances: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for x in batches(model, samples):
+            for side, found in enumerate(model.compete(x)):
+                codes[side].append(found.codes.reshape(-1, positions).cpu())
+                distances[side].append(found.distance.reshape(-1, positions).mean(1).cpu())
+        return tuple(torch.cat(parts) for parts in (*codes, *distances))
+
+    inlier_codes, outlier_codes, inlier_distance, outlier_distance = _by_rank(model, samples, both)
     return Contest(
-        (torch.cat(codes[0]), torch.cat(codes[1])),
-        (torch.cat(distances[0]).double(), torch.cat(distances[1]).double()),
+        (inlier_codes, outlier_codes),
+        (inlier_distance.double(), outlier_distance.double()),
         (model.inlier_codebook.n_codes, model.outlier_codebook.n_codes),
     )
 
@@ -107,10 +125,13 @@ def _evidence(contest: Contest, counts: tuple[Tensor, Tensor], itself: tuple[Ten
 
 
 @torch.inference_mode()
-def inlier_codes(model: TwoCodebookVQVAE, samples: Tensor | NDArray[Any]) -> Tensor:
+def inlier_codes(model: TwoCodebookVQVAE, samples: Samples) -> Tensor:
     """(N, h, w) int64 codes of ``samples`` in the inlier codebook."""
-    model.eval()
-    return torch.cat([model.quantize(x).codes.cpu() for x in batches(model, samples)])
+
+    def codes(samples: Samples) -> tuple[Tensor]:
+        return (torch.cat([model.quantize(x).codes.cpu() for x in batches(model, samples)]),)
+
+    return _by_rank(model, samples, codes)[0]
 
 
 @torch.inference_mode()

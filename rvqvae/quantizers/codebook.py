@@ -40,6 +40,8 @@ class Codebook(nn.Module):
     total: Tensor
     metric: Tensor
     started: Tensor
+    tally: Tensor | None = None
+    """(K, 1 + D): mass and total that are summed over ranks before `settle`; None to follow at once."""
 
     def __init__(self, n_codes: int, config: ModelConfig) -> None:
         super().__init__()
@@ -104,6 +106,23 @@ class Codebook(nn.Module):
         """Count how the N encodings, each with ``weight`` (N,), use the codebook; move it (EMA form)."""
         mass = torch.zeros_like(self.mass).index_add_(0, codes, weight)
         total = torch.zeros_like(self.total).index_add_(0, codes, z.float() * weight[:, None])
+        if self.tally is None:
+            self._move(mass, total)
+        else:
+            self.tally += torch.cat([mass[:, None], total], 1)
+
+    def hold(self) -> None:
+        """From now on, let `follow` tally only, and `settle` move the codebook."""
+        self.tally = torch.cat([torch.zeros_like(self.mass)[:, None], torch.zeros_like(self.total)], 1)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Move by what was tallied since the last time."""
+        if self.tally is not None:
+            self._move(self.tally[:, 0], self.tally[:, 1:])
+            self.tally.zero_()
+
+    def _move(self, mass: Tensor, total: Tensor) -> None:
         # A batch without members leaves the averages where they are: absence is not evidence.
         step = (1 - self.decay) * (mass.sum() > 0)
         self.mass.lerp_(mass, step)
