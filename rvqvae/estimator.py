@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rvqvae.conditional import Classes, accepted, condition, draw
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.detector import Progress, Scorer, detect, verdict_of
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.features import Backbone
 from rvqvae.generation import fit_inlier_prior
-from rvqvae.images import as_nchw, from_nchw, layout_of
+from rvqvae.images import as_nchw
 from rvqvae.inference import decode_codes, error_maps, inlier_codes
 from rvqvae.membership import cut_at
 from rvqvae.priors import GatedPixelCNN
+from rvqvae.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
 from rvqvae.store import Stored, load_model, save_model
 
 FACTS: dict[str, Callable[[Any], Any]] = {
@@ -37,9 +39,6 @@ FACTS: dict[str, Callable[[Any], Any]] = {
 }
 """What a saved model keeps of the fit, and how each is read back."""
 OF_THIS_MACHINE = ("device", "directory", "progress")
-LARGEST = 1e15
-"""Value in a matrix of features: the squares of larger ones leave the range of float32."""
-
 SEEN = 100_000
 """Samples that a training shows the autoencoder, and then the prior, by default, so that ten times the data
 cost less than ten times the time."""
@@ -119,7 +118,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: object = None) -> RobustVQVAE:
         """Learn from uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), or a float matrix (N, d); no labels."""
         share, device = _share(self.contamination), usable_device(self.device)
-        seed = _draw_seed(self.random_state)
+        seed = draw_seed(self.random_state)
         if not (isinstance(self.features, str) or callable(self.features)):
             raise InputError(f"features={self.features!r} is neither a name nor a function: leave it out")
         samples = self._samples(X, reset=True)
@@ -142,8 +141,35 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         self._seed_ = seed
         self._prior: GatedPixelCNN | None = None
         if prior is not None:
-            self._prior = self._fit_prior(samples[self.inlier_mask_], prior, device)
+            weights = 1 - self.outlier_probability_[self.inlier_mask_]
+            self._prior = fit_inlier_prior(
+                found.scorer.model, samples[self.inlier_mask_], prior, seed=seed, weights=weights,
+                report=self._told(prior), device=device,
+            )  # fmt: skip
+        self._classes: Classes | None = None
         return self
+
+    def condition_on(
+        self, X: ArrayLike, labels: ArrayLike | None = None, *, clusters: int | None = None
+    ) -> RobustVQVAE:
+        """Fit the prior again, class by class, so that `sample` takes a ``label``; all else stays.
+
+        Of the samples ``X`` only inliers count. ``labels`` (N,): whole numbers or strings; or ``clusters``:
+        how many kinds to tell apart.
+        """
+        check_is_fitted(self)
+        samples = self._samples(X)
+        config = self._configs(len(samples))[2]
+        self._prior, self._classes = condition(
+            self._scorer.model, samples, self._probability(samples), labels, clusters, config,
+            seed=self._seed_, report=self._told(config), device=usable_device(self.device),
+        )  # fmt: skip
+        return self
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels that `sample` takes, after `condition_on`: those that 2 inliers or more have."""
+        return np.array(self._classes.names if self._classes else ())
 
     def fit_predict(self, X: ArrayLike, y: object = None, **_: object) -> NDArray[np.int64]:
         """(N,) +1 for inliers, -1 for outliers, of the data that it learns from; they are looked at once."""
@@ -192,27 +218,29 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        label: int | str | None = None,
+        max_outlier_probability: float | None = None,
     ) -> NDArray[Any]:
         """``n`` new inliers, in the layout and dtype of the training data.
 
-        ``temperature`` and ``top_p`` as in `GatedPixelCNN.sample`: below 1 purer and less varied.
+        ``temperature`` and ``top_p`` as in `GatedPixelCNN.sample`: below 1 purer and less varied. ``label``:
+        one of ``classes_``, after `condition_on`. ``max_outlier_probability``: as in `accepted`.
         """
         check_is_fitted(self)
-        if self._prior is None:
-            raise InputError(
-                "prior_epochs=0: this model has no prior to sample from; fit it with prior_epochs=10"
-            )
-        seed = self._seed_ if random_state is None else _draw_seed(random_state)
-        model = self._scorer.model
-        codes = self._prior.sample(n, model.grid, seed=seed, temperature=temperature, top_p=top_p)
-        return _in_form(decode_codes(model, codes).numpy(), self.layout_, self.dtype_)
+        seed = self._seed_ if random_state is None else draw_seed(random_state)
+        drawing = partial(
+            draw, self._scorer.model, self._prior, self._classes, label=label, temperature=temperature,
+            top_p=top_p,
+        )  # fmt: skip
+        drawn = accepted(drawing, self._probability, n, max_outlier_probability, seed)
+        return in_form(drawn, self.layout_, self.dtype_)
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Each sample as the inliers' codebook can express it, in the layout and dtype of ``X``."""
         check_is_fitted(self)
         model = self._scorer.model
         decoded = decode_codes(model, inlier_codes(model, self._samples(X))).numpy()
-        return _in_form(decoded, *_form_of(X))
+        return in_form(decoded, *form_of(X))
 
     def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """(N, H, W) evidence per pixel >= 0: how badly the inliers' codebook expresses it. Images only."""
@@ -225,11 +253,12 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
         """Write the folder ``path``: safetensors and JSON; ``metadata`` (plain values) comes back with it."""
         check_is_fitted(self)
-        params = {k: _plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
+        params = {k: plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
         facts = {
             "params": {k: v for k, v in params.items() if isinstance(v, str | int | float | None)},
             "fitted": {name: getattr(self, name) for name in FACTS},
             "columns": list(getattr(self, "feature_names_in_", [])),
+            "classes": None if self._classes is None else self._classes._asdict(),
             "seed": self._seed_,
             "metadata": self.metadata_ | (metadata or {}),
         }
@@ -249,6 +278,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
                     raise ValueError(f"{len(columns)} columns")
                 model.feature_names_in_ = np.array(columns, object)
             model._seed_, model.metadata_ = int(stored.facts["seed"]), dict(stored.facts["metadata"])
+            model._classes = Classes.read(stored.facts.get("classes"), stored.prior)
             if (model.layout_ == "vectors") != (len(stored.scorer.model.shape) == 1):
                 raise ValueError(f"layout_={model.layout_!r}")
         except (KeyError, TypeError, ValueError) as error:
@@ -261,10 +291,10 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
 
     def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
         """As uint8 (N,C,H,W) or float32 (N,d), of the kind that the model was trained on."""
-        samples = self._images(X, reset) if _are_images(X) else self._vectors(X, reset)
+        samples = self._images(X, reset) if are_images(X) else self._vectors(X, reset)
         if not reset:
             return samples
-        self.layout_, self.dtype_ = _form_of(X)
+        self.layout_, self.dtype_ = form_of(X)
         # torch warns of arrays that it may not write to.
         return np.require(samples, requirements="W")
 
@@ -290,13 +320,13 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
             raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
         return np.asarray(vectors, np.float32)
 
-    def _fit_prior(self, inliers: NDArray[Any], config: PriorConfig, device: str) -> GatedPixelCNN:
-        model = self._scorer.model
-        tell = self.progress or (lambda *_: None)
-        return fit_inlier_prior(
-            model, inliers, config, seed=self._seed_,
-            report=lambda epoch, _: tell("prior", epoch + 1, config.epochs), device=device,
-        )  # fmt: skip
+    def _probability(self, samples: NDArray[Any]) -> NDArray[np.float64]:
+        """(N,) of being an outlier, of samples as the networks take them."""
+        return np.asarray(expit(self._scorer.log_odds(samples) + self.offset_))
+
+    def _told(self, prior: PriorConfig | None) -> Callable[[int, Any], None]:
+        tell, epochs = self.progress or (lambda *_: None), prior.epochs if prior else 0
+        return lambda epoch, _: tell("prior", epoch + 1, epochs)
 
     def _configs(self, n: int) -> tuple[ModelConfig, TrainConfig, PriorConfig | None]:
         """For ``n`` samples."""
@@ -305,7 +335,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
             inlier_codes=self._whole("inlier_codes"), outlier_codes=self._whole("outlier_codes"),
             bottleneck=self.bottleneck,
         )  # fmt: skip
-        rate = _plain(self.learning_rate)
+        rate = plain(self.learning_rate)
         if not isinstance(rate, Real):
             raise InputError(f"learning_rate={rate!r} is no number: leave it out")
         epochs = _passes(SEEN, n, 20) if self.epochs is None else self._whole("epochs")
@@ -326,30 +356,6 @@ def _passes(seen: int, n: int, most: int) -> int:
     return max(4, min(most, round(seen / n)))
 
 
-def _are_images(X: ArrayLike) -> bool:
-    """Whether ``X`` is an array of images, or a list of them."""
-    if isinstance(X, list | tuple):
-        return len(X) > 0 and np.ndim(X[0]) in (2, 3)
-    return getattr(X, "ndim", 2) in (3, 4)
-
-
-def _form_of(X: ArrayLike) -> tuple[str, str]:
-    """Layout and dtype in which samples are given back."""
-    if _are_images(X):
-        return layout_of(X), "uint8"
-    dtype = np.asarray(X).dtype
-    return "vectors", dtype.name if dtype.kind == "f" else "float64"
-
-
-def _in_form(samples: NDArray[Any], layout: str, dtype: str) -> NDArray[Any]:
-    return samples.astype(dtype) if layout == "vectors" else from_nchw(samples, layout)  # type: ignore[arg-type]
-
-
-def _plain(value: Any) -> Any:
-    """numpy's numbers, which a grid search gives, as Python's."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _share(contamination: object) -> float | None:
     """None for "auto"."""
     if isinstance(contamination, str) and contamination == "auto":
@@ -357,11 +363,3 @@ def _share(contamination: object) -> float | None:
     if isinstance(contamination, Real) and 0 <= float(contamination) <= 0.5:
         return float(contamination)
     raise InputError(f"contamination={contamination!r} is out of range: it must be 'auto' or from 0 to 0.5")
-
-
-def _draw_seed(random_state: int | np.random.RandomState | None) -> int:
-    if not isinstance(random_state, Integral):
-        return int(check_random_state(random_state).randint(2**31 - 1))
-    if not 0 <= random_state < 2**31:
-        raise InputError(f"random_state={random_state} is out of range: it must be from 0 to 2**31 - 1")
-    return int(random_state)

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from data.recipes import load
-from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances
+from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances, neighbour_distances
 from rvqvae.errors import InputError
 
 QUICK = {"hidden": (16,), "epochs": 2, "random_state": 0}
@@ -173,6 +173,20 @@ def test_images_of_any_layout_and_every_augmentation(shape):
     model = IMSAT(n_clusters=3, augmentations=("vat", "rpt", "affine"), **QUICK).fit(images)
     assert model.predict(images[:1]).shape == (1,)
     assert {"vat", "rpt", "affine"} <= set(model.history_[0])
+
+
+def test_known_distances_save_the_search_and_change_nothing():
+    x, _ = blobs()
+    told = []
+    known = neighbour_distances(torch.from_numpy(x), 10).numpy()
+    made = IMSAT(n_clusters=3, progress=lambda *step: told.append(step), **QUICK).fit(x, distances=known)
+    np.testing.assert_allclose(
+        made.predict_proba(x), IMSAT(n_clusters=3, **QUICK).fit(x).predict_proba(x), atol=1e-4
+    )
+    assert {stage for stage, *_ in told} == {"train"}
+    for wrong in (known[:-1], -known, known * np.nan):
+        with pytest.raises(InputError, match=r"distances of shape .* do not fit 120 samples"):
+            IMSATHash(n_bits=3, **QUICK).fit(x, distances=wrong)
 
 
 def test_default_epochs_are_fewer_for_more_samples():

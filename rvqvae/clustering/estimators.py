@@ -30,10 +30,10 @@ from rvqvae.clustering.training import (
 from rvqvae.detector import Progress
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
-from rvqvae.estimator import LARGEST, _are_images, _draw_seed, _plain
 from rvqvae.family.store import load_folder, save_folder
 from rvqvae.images import as_nchw
 from rvqvae.loop import generator_of
+from rvqvae.samples import LARGEST, are_images, draw_seed, plain
 
 OF_THIS_MACHINE = ("device", "progress")
 STEPS, FEWEST, MOST = 6000, 10, 200
@@ -69,16 +69,21 @@ class SelfAugmented(BaseEstimator):
     def _outputs(self) -> int:
         raise NotImplementedError
 
-    def _fit(self, X: ArrayLike) -> NDArray[np.float32]:
+    def _fit(self, X: ArrayLike, distances: ArrayLike | None) -> NDArray[np.float32]:
         """Train; the probabilities (N, outputs) of the training samples."""
         self._check_parameters()
-        device, seed = usable_device(self.device), _draw_seed(self.random_state)
+        device, seed = usable_device(self.device), draw_seed(self.random_state)
         samples = self._samples(X, reset=True)
         settings = self._settings(len(samples))
         tell = self.progress or (lambda *_: None)
         # A copy, because torch warns of arrays that it may not write to.
         data = torch.as_tensor(np.require(samples, requirements="W")).to(device)
-        near = neighbourhood(data, settings.neighbour, lambda done: tell("distances", done, len(data)))
+        near = neighbourhood(
+            data,
+            settings.neighbour,
+            None if distances is None else _checked(distances, len(data)).to(device),
+            lambda done: tell("distances", done, len(data)),
+        )
         network = Perceptron(self.n_features_in_, self.hidden, self._outputs(), generator_of(seed, 0)).to(
             device
         )
@@ -109,7 +114,7 @@ class SelfAugmented(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the folder ``path``: safetensors and JSON."""
         check_is_fitted(self)
-        params = {k: _plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
+        params = {k: plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
         if not isinstance(params["random_state"], int | None):
             params["random_state"] = None
         facts = {"member": type(self).__name__, "params": params, "shape": list(self.shape_)}
@@ -152,7 +157,7 @@ class SelfAugmented(BaseEstimator):
 
     def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
         """As uint8 (N,C,H,W) or float32 (N,d), of the shape that the model was trained on."""
-        if _are_images(X):
+        if are_images(X):
             samples: NDArray[Any] = as_nchw(X)
         else:
             if not reset and len(self.shape_) == 3:
@@ -229,9 +234,13 @@ class IMSAT(ClusterMixin, SelfAugmented):
     n_clusters: int = 10
     balance: float = 4.0
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
-        """Learn from images or a float matrix; no labels."""
-        self.labels_ = self._fit(X).argmax(1).astype(np.int64)
+    def fit(self, X: ArrayLike, y: object = None, *, distances: ArrayLike | None = None) -> Self:
+        """Learn from images or a float matrix; no labels.
+
+        ``distances`` (N,): to each sample's ``neighbour``-th neighbour, where they are known from an earlier
+        fit, as `neighbour_distances` measures them, which takes time that grows with the square of N.
+        """
+        self.labels_ = self._fit(X, distances).argmax(1).astype(np.int64)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -277,9 +286,9 @@ class IMSATHash(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SelfAugmented
     n_bits: int = 16
     hidden: tuple[int, ...] = (400, 400)
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
-        """Learn from images or a float matrix; no labels."""
-        self._fit(X)
+    def fit(self, X: ArrayLike, y: object = None, *, distances: ArrayLike | None = None) -> Self:
+        """Learn from images or a float matrix; no labels. ``distances`` as in `IMSAT.fit`."""
+        self._fit(X, distances)
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.uint8]:
@@ -323,6 +332,16 @@ def hamming_distances(queries: NDArray[np.uint8], codes: NDArray[np.uint8]) -> N
             f"codes of shape {queries.shape} and {codes.shape} do not fit: give packed codes of one length"
         )
     return np.stack([np.bitwise_count(codes ^ query).sum(1, dtype=np.int64) for query in queries])
+
+
+def _checked(distances: ArrayLike, n: int) -> torch.Tensor:
+    values = torch.as_tensor(np.array(distances, np.float32))
+    if values.shape != (n,) or not bool((values.isfinite() & (values >= 0)).all()):
+        raise InputError(
+            f"distances of shape {tuple(values.shape)} do not fit {n} samples: give one for each, "
+            "finite and >= 0"
+        )
+    return values
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -60,12 +60,19 @@ class Neighbourhood(NamedTuple):
 
 
 def neighbourhood(
-    samples: Tensor, neighbour: int, progress: Callable[[int], object] | None = None
+    samples: Tensor,
+    neighbour: int,
+    distances: Tensor | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Neighbourhood:
-    """Of samples (N, ...) of any dtype. Raises InputError if all of them are equal."""
+    """Of samples (N, ...) of any dtype, whose ``distances`` (N,) are measured here unless they are given.
+
+    Raises InputError if all samples are equal.
+    """
     flat = samples.flatten(1)
     mean = torch.stack([part.float().mean(0) * len(part) for part in flat.split(READ)]).sum(0) / len(flat)
-    distances = neighbour_distances(flat, neighbour, shift=mean, progress=progress)
+    if distances is None:
+        distances = neighbour_distances(flat, neighbour, shift=mean, progress=progress)
     if not bool((flat != flat[:1]).any()) or not float(distances.mean()) > 0:
         raise InputError(
             f"all {len(flat)} samples are equal, or nearly: there is nothing to tell apart; give others"

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from rvqvae.detector import Progress
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
-from rvqvae.estimator import LARGEST, _are_images, _draw_seed, _form_of, _in_form, _plain
 from rvqvae.family.networks import build_decoder, build_encoder
 from rvqvae.family.store import load_folder, save_folder
 from rvqvae.images import as_nchw
 from rvqvae.loop import Loop, generator_of
 from rvqvae.networks import squared_error, to_float
+from rvqvae.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
 
 BATCH = 512
 """Samples per forward pass outside of training: bounds the memory, changes no result."""
@@ -129,7 +129,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Learn from uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), or a float matrix (N, d); no labels."""
         self._check_parameters()
-        device, seed = usable_device(self.device), _draw_seed(self.random_state)
+        device, seed = usable_device(self.device), draw_seed(self.random_state)
         data = torch.as_tensor(np.require(self._samples(X, reset=True), requirements="W"))
         with torch.random.fork_rng([device] if device.startswith("cuda") else []):
             torch.manual_seed(seed)
@@ -163,7 +163,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Each sample through its code, in the layout and dtype of ``X``."""
         check_is_fitted(self)
-        return _in_form(_as_data(self._mapped(self._samples(X), self.network_.reconstruct)), *_form_of(X))
+        return in_form(_as_data(self._mapped(self._samples(X), self.network_.reconstruct)), *form_of(X))
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """(N,) higher = more normal; see the network's ``score``."""
@@ -175,15 +175,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_is_fitted(self)
         if not isinstance(n, Integral) or n < 1:
             raise InputError(f"n={n!r} is out of range: ask for at least 1 sample")
-        generator = generator_of(_draw_seed(random_state), 2)
+        generator = generator_of(draw_seed(random_state), 2)
         with torch.inference_mode():
             drawn = self.network_.draw(int(n), generator).cpu().numpy()
-        return _in_form(_as_data(drawn), self.layout_, self.dtype_)
+        return in_form(_as_data(drawn), self.layout_, self.dtype_)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the folder ``path``: safetensors and JSON."""
         check_is_fitted(self)
-        params = {k: _plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
+        params = {k: plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
         if not isinstance(params["random_state"], int | None):
             params["random_state"] = None
         facts = {"member": type(self).__name__, "params": params, "shape": list(self.shape_)}
@@ -238,11 +238,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
         """As uint8 (N,C,H,W) or float32 (N,d), of the shape that the model was trained on."""
-        samples = as_nchw(X) if _are_images(X) else self._vectors(X, reset)
+        samples = as_nchw(X) if are_images(X) else self._vectors(X, reset)
         if reset:
             if len(samples) < 2:
                 raise InputError(f"{len(samples)} sample is too few to fit: give at least 2")
-            self.layout_, self.dtype_ = _form_of(X)
+            self.layout_, self.dtype_ = form_of(X)
             self.shape_: tuple[int, ...] = samples.shape[1:]
             self.n_features_in_ = int(np.prod(self.shape_))
         elif samples.shape[1:] != self.shape_:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rvqvae.errors import InputError
-from rvqvae.estimator import _draw_seed
 from rvqvae.family.base import Autoencoder, Network, batches
 from rvqvae.loop import generator_of
+from rvqvae.samples import draw_seed
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class VariationalAutoencoder(Autoencoder):
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise InputError(f"n_samples={n_samples!r} is out of range: it must be a whole number >= 1")
-        generator = generator_of(_draw_seed(random_state), 3)
+        generator = generator_of(draw_seed(random_state), 3)
         network, parts = cast(Variational, self.network_), []
         with torch.inference_mode():
             for x in batches(self._samples(X), network):
