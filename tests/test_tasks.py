@@ -433,6 +433,18 @@ def test_samples(cleaned, tmp_path):
         sample(model, tmp_path / "a", 6, seed=3)
     with pytest.raises(InputError, match="n=0 is out of range"):
         sample(model, tmp_path / "c", 0)
+    for name, value in (("temperature", 0.0), ("top_p", 2.0), ("max_outlier_probability", 0.0)):
+        with pytest.raises(InputError, match=f"{name}={value}"):
+            sample(model, tmp_path / "c", 5, **{name: value})
+
+
+@pytest.mark.parametrize("how", [{"temperature": 0.5}, {"top_p": 0.5}, {"max_outlier_probability": 0.9}])
+def test_samples_are_narrowed(cleaned, tmp_path, how):
+    model = cleaned[0].out
+    for name, options in (("a", {}), ("b", how)):
+        sample(model, tmp_path / name, 5, seed=3, **options)
+    one, other = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert any(one[name] != other[name] for name in visible(tmp_path / "a"))
 
 
 def test_evaluate(cleaned, tmp_path, monkeypatch):

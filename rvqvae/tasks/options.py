@@ -34,8 +34,8 @@ class FitOptions:
     epochs: int | None = None
     """Passes over the images; by default 20, fewer above 5,000 images, down to 4."""
     prior_epochs: int | None = None
-    """Passes over what the kept images are made of, to learn to sample; 0 leaves sampling out; by default 10,
-    fewer above 5,000 images, down to 4."""
+    """Passes over what the kept images are made of, to learn to sample; 0 leaves sampling out; by default 16,
+    fewer above 6,250 images, down to 4."""
     batch_size: int = TrainConfig.batch_size
     """Images per training step."""
     seed: int = 0

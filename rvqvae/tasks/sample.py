@@ -30,11 +30,16 @@ def sample(
     out: str | Path,
     n: int = 64,
     *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    max_outlier_probability: float | None = None,
     seed: int = 0,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Sampled:
     """Write `n` new images as ``0000.png``, ``0001.png``... and all of them as ``grid.png``.
+
+    ``temperature``, ``top_p`` and ``max_outlier_probability`` as in `RobustVQVAE.sample`.
 
     InputError for a damaged model, or an `out` that holds something else.
     """
@@ -43,12 +48,15 @@ def sample(
         raise InputError(f"n={n} is out of range: it must be >= 1")
     check_outside(out, model)
     job = {"job": "sample", "model": str(Path(model).resolve()), "n": n, "seed": seed}
+    how = {
+        "temperature": temperature, "top_p": top_p, "max_outlier_probability": max_outlier_probability,
+    }  # fmt: skip
     inputs = digest_of(model=model_folder(model))
     with locked(out) as folder:
-        done = folder.claim(job, inputs) and (out / GRID).exists()
+        done = folder.claim(job | how, inputs) and (out / GRID).exists()
         if not done:
             estimator, _ = load_model(model, device)
-            images = as_nchw(estimator.sample(n, random_state=seed))
+            images = as_nchw(estimator.sample(n, random_state=seed, **how))
             digits = max(4, len(str(n - 1)))
             for i, image in enumerate(images):
                 save_png(out / f"{i:0{digits}}.png", image.transpose(1, 2, 0).squeeze())
