@@ -144,6 +144,16 @@ def _score_arguments(parser: ArgumentParser) -> None:
     _add_options(parser, "seed", "device", "workers")
 
 
+def _search_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=str, help="folder of a model")
+    parser.add_argument("query", type=str, help=f"one image, or {IMAGES}")
+    parser.add_argument("images", type=str, help=f"what to search: {IMAGES}")
+    parser.add_argument("--out", type=str | None, metavar="CSV", help="table to write, such as matches.csv")
+    parser.add_argument("-k", "--neighbors", type=int, default=10, help="images to find for each query")
+    parser.add_argument("--picture", type=str | None, metavar="PNG", help="picture of what was found")
+    _add_options(parser, "seed", "device", "workers")
+
+
 def _sample_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help="folder of a model")
     parser.add_argument("-n", "--number", type=int, default=64, help="images to make")
@@ -198,6 +208,14 @@ COMMANDS = {
         "  rvqvae score cleaned/model new --out scores.csv\n"
         "  rvqvae score cleaned/model new.zip --out scores.csv --maps maps",
         _score_arguments,
+    ),
+    "search": Command(
+        "find the images that are most like some",
+        "Find the images in IMAGES that are most like QUERY, nearest first, as the model compares them.\n\n"
+        "The table has query, rank, path, distance and near_duplicate. A query is no match of itself.\n\n"
+        "  rvqvae search cleaned/model photos/odd.png photos\n"
+        "  rvqvae search cleaned/model odd photos -k 20 --out matches.csv --picture matches.png",
+        _search_arguments,
     ),
     "sample": Command(
         "make new images of the inliers only",

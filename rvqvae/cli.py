@@ -121,6 +121,30 @@ def _score(values: Namespace, progress: Progress, command: str) -> list[str]:
     ]
 
 
+def _search(values: Namespace, progress: Progress, command: str) -> list[str]:
+    from rvqvae.tasks.search import search, table_of
+
+    done = search(
+        values.model,
+        values.query,
+        values.images,
+        out=values.out,
+        k=values.neighbors,
+        picture=values.picture,
+        seed=values.seed,
+        workers=values.workers,
+        device=values.device,
+        progress=progress,
+    )
+    files = " and ".join(str(path) for path in (values.out, values.picture) if path is not None)
+    return [
+        *(table_of(done.matches) if values.out is None else []),
+        f"{done.queries:,} {'query' if done.queries == 1 else 'queries'} among {done.images:,} images, "
+        f"{done.unreadable:,} unreadable.",
+        *([f"What was found is in {files}."] if files else []),
+    ]
+
+
 def _sample(values: Namespace, progress: Progress, command: str) -> list[str]:
     from rvqvae.tasks.sample import sample
 
@@ -181,6 +205,7 @@ RUNS: dict[str, Run] = {
     "clean": _clean,
     "train": _train,
     "score": _score,
+    "search": _search,
     "sample": _sample,
     "evaluate": _evaluate,
     "contaminate": _contaminate,

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -143,6 +143,14 @@ class ProductIndex(TransformerMixin, BaseEstimator):
             )
         return np.concatenate([words[known[:, m]] for m, words in enumerate(self.codebooks_)], 1)
 
+    @overload
+    def kneighbors(
+        self, X: ArrayLike, n_neighbors: int = ..., mode: Mode = ..., return_distance: Literal[True] = ...
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
+    @overload
+    def kneighbors(
+        self, X: ArrayLike, n_neighbors: int = ..., mode: Mode = ..., *, return_distance: Literal[False]
+    ) -> NDArray[np.int64]: ...
     def kneighbors(
         self, X: ArrayLike, n_neighbors: int = 10, mode: Mode = "asymmetric", return_distance: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | NDArray[np.int64]:
