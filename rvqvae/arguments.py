@@ -158,6 +158,14 @@ def _sample_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help="folder of a model")
     parser.add_argument("-n", "--number", type=int, default=64, help="images to make")
     parser.add_argument("--out", type=str, required=True, help="folder of the images")
+    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 purer and less varied")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw each code from the likeliest that make up this share"
+    )
+    parser.add_argument(
+        "--max-outlier-probability", type=float | None, metavar="P",
+        help="draw again what the model itself takes for an outlier with a higher probability",
+    )  # fmt: skip
     _add_options(parser, "seed", "device")
 
 
@@ -170,6 +178,15 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=True, help="file to write, such as metrics.json")
     parser.add_argument("-n", "--number", type=int, default=1000, help="images to make and measure")
     _add_options(parser, "seed", "device", "workers")
+
+
+def _cluster_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("images", type=str, help=IMAGES)
+    parser.add_argument("--out", type=str, required=True, help="folder of the results")
+    parser.add_argument(
+        "--clusters", type=int | None, metavar="K", help="groups; by default one per 25 images, at most 20"
+    )
+    _add_options(parser, "size", "seed", "device", "workers")
 
 
 def _contaminate_arguments(parser: ArgumentParser) -> None:
@@ -230,6 +247,16 @@ COMMANDS = {
         "  rvqvae evaluate model --reference clean_test --out metrics.json\n"
         "  rvqvae evaluate model --reference clean_test --outliers others --out metrics.json",
         _evaluate_arguments,
+    ),
+    "cluster": Command(
+        "sort images into groups that look alike",
+        "Sort images into groups that look alike, without labels, to look through them group by group.\n\n"
+        "Writes OUT/clusters.csv (every file found), clusters.png (a row of each), clusters/NN.png and\n"
+        "summary.json. Cluster 0 is the largest. Images are compared by their pixels, features of\n"
+        "EfficientNet-Lite0 and style.\n\n"
+        "  rvqvae cluster photos --out groups\n"
+        "  rvqvae cluster photos.zip --out groups --clusters 10",
+        _cluster_arguments,
     ),
     "contaminate": Command(
         "make a dirty folder on purpose",

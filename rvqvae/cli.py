@@ -16,7 +16,7 @@ from rich.progress import Progress as ProgressBars
 
 from rvqvae.arguments import copy_of, options_of, parse
 from rvqvae.errors import InputError
-from rvqvae.tasks.options import Copy, Progress
+from rvqvae.tasks.options import Copy, FitOptions, Progress
 
 Run = Callable[[Namespace, Progress, str], list[str]]
 """From values, progress and the command line itself to the lines that tell what was done."""
@@ -152,6 +152,9 @@ def _sample(values: Namespace, progress: Progress, command: str) -> list[str]:
         values.model,
         values.out,
         values.number,
+        temperature=values.temperature,
+        top_p=values.top_p,
+        max_outlier_probability=values.max_outlier_probability,
         seed=values.seed,
         device=values.device,
         progress=progress,
@@ -178,6 +181,20 @@ def _evaluate(values: Namespace, progress: Progress, command: str) -> list[str]:
     )
     measures = {name: value for name, value in done.metrics.items() if isinstance(value, float)}
     return [*(f"{_words(name)}: {value:.4g}" for name, value in measures.items()), f"All is in {done.out}."]
+
+
+def _cluster(values: Namespace, progress: Progress, command: str) -> list[str]:
+    from rvqvae.tasks.cluster import cluster
+
+    options = FitOptions(size=values.size, seed=values.seed, device=values.device, workers=values.workers)
+    done = cluster(values.images, values.out, values.clusters, options, command=command, progress=progress)
+    sizes = [group["images"] for group in done.summary["clusters"]]
+    return [
+        *_before(done.done_before),
+        _counts(done.summary, "images", "clustered", "unreadable", "duplicates", "near_duplicates"),
+        f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} images. In {done.out}: clusters.csv, "
+        "clusters.png, clusters/, summary.json.",
+    ]
 
 
 def _contaminate(values: Namespace, progress: Progress, command: str) -> list[str]:
@@ -208,6 +225,7 @@ RUNS: dict[str, Run] = {
     "search": _search,
     "sample": _sample,
     "evaluate": _evaluate,
+    "cluster": _cluster,
     "contaminate": _contaminate,
 }
 
