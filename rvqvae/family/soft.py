@@ -59,15 +59,19 @@ class SoftQuantizing(Network):
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes z (B, D) and weights of the codewords (B, K)."""
-        z, log_sigma = self.encoder(x).split([self.codewords.shape[1], len(self.codewords)], 1)
-        return z, self.weighting(z, self.codewords, log_sigma)
+        outputs = self.encoder(x)
+        # Squared distances are differences of large numbers: never in half precision.
+        with torch.autocast(x.device.type, enabled=False):
+            z, log_sigma = outputs.float().split([self.codewords.shape[1], len(self.codewords)], 1)
+            return z, self.weighting(z, self.codewords, log_sigma)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.quantize(x)[1] @ self.codewords)
 
     def losses(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         z, weights = self.quantize(x)
-        vectors = weights @ self.codewords
+        with torch.autocast(x.device.type, enabled=False):
+            vectors = weights @ self.codewords
         error = squared_error(x, self.decode(straight_through(z, vectors))).mean() / self.variance
         codebook = (vectors - z.detach()).square().mean()
         commitment = (vectors.detach() - z).square().mean()
