@@ -9,6 +9,8 @@ GRID = 8
 TABLES, PROJECTIONS, WIDTH = 8, 8, 1.5
 WINDOW = 8
 BATCH = 256
+BLOCK = 2**16
+"""Pairs of thumbnails that are compared at a time."""
 
 
 def near_duplicates(images: NDArray[np.uint8], tolerance: float = 0.08) -> dict[int, int]:
@@ -22,7 +24,7 @@ def near_duplicates(images: NDArray[np.uint8], tolerance: float = 0.08) -> dict[
     rounded; Datar et al. 2004) are compared, so the cost is linear in N, whatever the images.
     """
     thumbnails, deviations = _thumbnails(images)
-    pairs = _candidates(thumbnails)
+    pairs = _candidates(thumbnails, 2 * tolerance * _shrinkage(*images.shape[2:]))
     pairs = pairs[deviations[pairs].min(axis=1) >= 1]
     same = _differences(images, pairs) <= tolerance * deviations[pairs].min(axis=1)
     # Reversed, so that of several earlier ones the first is named.
@@ -51,21 +53,37 @@ def _block_means(array: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     return means
 
 
-def _candidates(thumbnails: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Sorted pairs (P,2), smaller index first, of which a bucket holds both; at most 64 for each image."""
-    rng = np.random.default_rng(0)
-    found = [np.empty((0, 2), np.intp)]
+def _shrinkage(height: int, width: int) -> float:
+    """By how much at most a root mean square grows from an image to its unequal block means."""
+    return float(np.sqrt((height / GRID) * (width / GRID) / ((height // GRID) * (width // GRID))))
+
+
+def _candidates(thumbnails: NDArray[np.float32], limit: float) -> NDArray[np.intp]:
+    """Sorted pairs (P,2), smaller index first, of which a bucket holds both; at most 64 for each image.
+
+    Of a million images these would be millions of pairs, nearly all for nothing. So only those are kept whose
+    thumbnails differ by ``limit`` at most: twice the tolerance, once for the images' difference and once for
+    that of their deviations, in units of which thumbnails are.
+    """
+    rng, mixing = np.random.default_rng(0), np.random.default_rng(1)
+    n, found = len(thumbnails), [np.empty(0, np.intp)]
     for _ in range(TABLES):
         directions = rng.standard_normal((thumbnails.shape[1], PROJECTIONS), np.float32)
         places = thumbnails @ directions / WIDTH + rng.random(PROJECTIONS, np.float32)
-        buckets = np.unique(np.floor(places).astype(np.int16), axis=0, return_inverse=True)[1].ravel()
+        # Two buckets that a mixture takes for one would only add pairs to compare.
+        buckets = np.floor(places).astype(np.int64) @ mixing.integers(-(2**62), 2**62, PROJECTIONS)
         order = np.argsort(buckets, kind="stable")
         # Bounded by a window, or a bucket of many alike, such as frames of a still camera, would be
         # compared all with all.
         for step in range(1, min(WINDOW + 1, len(order))):
-            together = buckets[order[:-step]] == buckets[order[step:]]
-            found.append(np.stack([order[:-step], order[step:]], axis=1)[together])
-    return np.unique(np.concatenate(found), axis=0)
+            together = np.flatnonzero(buckets[order[:-step]] == buckets[order[step:]])
+            for block in np.array_split(together, len(together) // BLOCK + 1):
+                early, late = order[block], order[block + step]
+                apart = np.square(thumbnails[early] - thumbnails[late]).mean(1)
+                near = apart <= limit**2 * 1.01  # Of rounding.
+                found.append(early[near] * n + late[near])
+    keys = np.unique(np.concatenate(found))
+    return np.stack([keys // n, keys % n], axis=1)
 
 
 def _differences(images: NDArray[np.uint8], pairs: NDArray[np.intp]) -> NDArray[np.float32]:
