@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import zipfile
@@ -12,7 +13,7 @@ from functools import partial
 from heapq import heappop, heappush
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff",
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 KINDS = "a folder nor a .zip nor a .npz nor a .tar nor a .parquet"
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16L", "I;16B"})
+MAX_ARRAY = 2**33
+"""Bytes of a compressed array, which is held in memory."""
 ORIENTATION = 0x0112
 
 
@@ -271,18 +274,76 @@ def _open_picture(content: bytes) -> Image.Image:
     return Image.open(BytesIO(content), formats=FORMATS)
 
 
+class _Rows(NamedTuple):
+    """The array ``x`` of a .npz."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int], bytes]
+
+
+def _array_x(path: Path) -> _Rows:
+    """Read in place if it is not compressed; InputError if there is none, or one too large for the memory."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        if "x" not in members:
+            raise InputError(
+                f"{path} has no array 'x', only {sorted(members)}: save it with numpy.savez(path, x=images)"
+            )
+        info = archive.getinfo(members["x"])
+        with archive.open(info) as member:
+            if (version := np.lib.format.read_magic(member)) != (1, 0):
+                raise ValueError(f"its array x is of version {version}, not (1, 0)")
+            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(member)
+            start, size = member.tell(), math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise ValueError("its array x holds Python objects, and pickles are not loaded")
+            if start + size != info.file_size:
+                raise ValueError(
+                    f"its array x should have {size:,} bytes, and has {info.file_size - start:,}"
+                )
+            if info.compress_type == zipfile.ZIP_STORED and not by_columns:
+                while member.read(2**20):  # Which checks them against their checksum.
+                    pass
+                return _Rows(shape, dtype, partial(_read_row, path, _data_of(path, info) + start, shape[1:]))
+        if size > MAX_ARRAY:
+            raise ValueError(
+                f"its array x has {size:,} bytes, above the limit of {MAX_ARRAY:,} for one that is compressed"
+            )
+        with archive.open(info) as member:
+            images = np.lib.format.read_array(member, allow_pickle=False)
+    return _Rows(shape, dtype, lambda i: images[i].tobytes())
+
+
+def _data_of(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where the content of a member of a .zip begins."""
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(30)
+    return (
+        info.header_offset
+        + 30
+        + int.from_bytes(header[26:28], "little")
+        + int.from_bytes(header[28:30], "little")
+    )
+
+
+def _read_row(path: Path, start: int, shape: tuple[int, ...], row: int) -> bytes:
+    size = math.prod(shape)
+    with open(path, "rb") as file:
+        file.seek(start + row * size)
+        content = file.read(size)
+    if len(content) != size:
+        raise ValueError("its file has been cut short")
+    return content
+
+
 def _rows_of(path: Path) -> Source:
-    """The rows of the array ``x`` of a .npz, in any layout of `rvqvae.images`, held in memory."""
-    file = np.load(path, allow_pickle=False)
-    names = file.files if isinstance(file, np.lib.npyio.NpzFile) else []
-    if "x" not in names:
-        raise InputError(
-            f"{path} has no array 'x', only {sorted(names)}: save it with numpy.savez(path, x=images)"
-        )
-    with file:
-        images = file["x"]
+    """The rows of the array ``x`` of a .npz, in any layout of `rvqvae.images`."""
+    rows = _array_x(path)
+    images = np.broadcast_to(np.zeros((), rows.dtype), rows.shape)  # Of no size: its form alone is looked at.
     layout = axes_of(images)
-    shape = images.shape[1:]
+    shape = rows.shape[1:]
 
     def picture(content: bytes) -> Image.Image:
         row = np.frombuffer(content, np.uint8).reshape(shape)
@@ -292,7 +353,7 @@ def _rows_of(path: Path) -> Source:
 
     return Source(
         [f"x[{i}]" for i in range(len(images))],
-        lambda name: images[int(name[2:-1])].tobytes(),
+        lambda name: rows.read(int(name[2:-1])),
         picture,
         1 if layout == "nhw" or (layout == "nchw" and shape[0] == 1) else 3,
         shape,

@@ -19,6 +19,9 @@ from rvqvae.files import Source, files_of, open_source, why
 from rvqvae.shards import is_shard
 from rvqvae.sources import Status
 
+LARGEST = 2**32
+"""Bytes of a manifest, which is read into memory whole: some 20 million rows."""
+
 
 class Row(NamedTuple):
     """What is known about one image file."""
@@ -59,6 +62,8 @@ def read_manifest(path: str | Path) -> list[Row]:
     file or column, or a bad value.
     """
     try:
+        if (size := Path(path).stat().st_size) > LARGEST:
+            raise InputError(f"{path} has {size:,} bytes, above the limit of {LARGEST:,}: split it")
         content = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {why(error)}: give a manifest.csv") from error

@@ -36,6 +36,8 @@ FORMAT = 1
 ARRAYS, FACTS = "model.safetensors", "model.json"
 NEXT = f"{ARRAYS}.next"
 """Where new arrays wait until model.json names them: at no moment is the folder without a whole model."""
+LARGEST = {ARRAYS: 2**32, FACTS: 2**26}
+"""Bytes of the files of a model, which are read into memory whole."""
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -120,6 +122,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Stored:
 def _facts(path: Path) -> dict[str, Any]:
     if not (path / FACTS).is_file():
         raise InputError(f"{path} is not a model folder: it has no {FACTS}")
+    _check_size(path / FACTS, LARGEST[FACTS])
     try:
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
         version = facts["format"]
@@ -136,10 +139,18 @@ def _facts(path: Path) -> dict[str, Any]:
 def _arrays(path: Path, digest: str) -> bytes:
     for name in (ARRAYS, NEXT):
         if (path / name).is_file():
+            _check_size(path / name, LARGEST[ARRAYS])
             content = (path / name).read_bytes()
             if hashlib.sha256(content).hexdigest() == digest:
                 return content
     raise ValueError(f"{ARRAYS} is missing, or not the one that {FACTS} was written with")
+
+
+def _check_size(file: Path, limit: int) -> None:
+    if (size := file.stat().st_size) > limit:
+        raise InputError(
+            f"{file} has {size:,} bytes, above the limit of {limit:,} for a model: it is none of ours"
+        )
 
 
 def _model(tensors: dict[str, Tensor], facts: dict[str, Any]) -> TwoCodebookVQVAE:
