@@ -21,6 +21,7 @@ from rvqvae.tasks.options import Copy, FitOptions, Progress
 from rvqvae.tasks.read import model_metadata, read_for_fit, status_counts
 from rvqvae.tasks.record import peak_memory, versions, write_json
 from rvqvae.tasks.review import review_cards
+from rvqvae.tasks.train import fit_pixels_together
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -80,10 +81,10 @@ def _clean(
 ) -> None:
     start, out = time.monotonic(), folder.path
     found = read_for_fit(images, folder, options, progress)
-    estimator = options.estimator(folder.work, progress).fit(found.images)
+    estimator = fit_pixels_together(options, folder.work, progress)
     rows = manifest_rows(found, estimator)
     write_manifest(out / "manifest.csv", rows)
-    cards = review_cards(found, estimator, THRESHOLD, progress)
+    review = review_cards(found, estimator, THRESHOLD, progress)
     summary = {
         **_counts(found.entries, rows),
         "contamination": float(estimator.contamination_),
@@ -103,7 +104,8 @@ def _clean(
         summary=summary,
         rows=rows,
         threshold=THRESHOLD,
-        cards=cards,
+        cards=review.cards,
+        thumbnails=review.thumbnails,
     )
     estimator.save(out / "model", metadata=model_metadata(found.side))
     write_json(out / "summary.json", summary)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from rvqvae.tasks.folder import check_outside, digest_of, locked
+import numpy as np
+
+from rvqvae.errors import InputError
+from rvqvae.tasks.folder import PIXELS, check_outside, digest_of, locked
 from rvqvae.tasks.options import FitOptions, Progress
 from rvqvae.tasks.read import load_model, model_metadata, read_for_fit
+
+if TYPE_CHECKING:
+    from rvqvae.estimator import RobustVQVAE
 
 
 class Trained(NamedTuple):
@@ -39,8 +45,26 @@ def train(
             model, _ = load_model(out)
         else:
             found = read_for_fit(images, folder, options, progress)
-            model = options.estimator(folder.work, progress).fit(found.images)
+            model = fit_pixels_together(options, folder.work, progress)
             model.save(out, metadata=model_metadata(found.side))
             folder.finish()
     low, high = model.contamination_interval_
     return Trained(out, float(model.contamination_), (float(low), float(high)), model.verdict_, done)
+
+
+def fit_pixels_together(options: FitOptions, work: Path, progress: Progress | None) -> RobustVQVAE:
+    """A model fitted to the pixels in the folder ``work``, by all processes that torchrun started."""
+    from rvqvae.distributed import together
+
+    return together(_fit_pixels, options, work, progress=progress)
+
+
+def _fit_pixels(options: FitOptions, work: Path, progress: Progress | None = None) -> RobustVQVAE:
+    try:
+        # Copied where written to, which nobody does: torch warns of arrays that it may not write to.
+        images = np.load(work / PIXELS, mmap_mode="c")
+    except OSError as error:
+        raise InputError(
+            f"{work / PIXELS} cannot be read ({error.strerror}): every machine needs to see the output folder"
+        ) from error
+    return options.estimator(work, progress).fit(images)
