@@ -29,7 +29,7 @@ from rvqvae.family import (
     PixelCNNVAE,
     SparseAE,
 )
-from rvqvae.family.adversarial import Bidirectional
+from rvqvae.family.adversarial import BatchNorm, Bidirectional
 from rvqvae.family.autoregressive import ConditionalPixelCNN
 from rvqvae.family.perceptual import perceptual_distance
 from rvqvae.family.regularised import (
@@ -423,6 +423,22 @@ def test_each_player_has_a_gradient_of_its_own():
     others = [(n, w) for n, w in network.named_parameters() if not n.startswith("discriminator")]
     for (name, _), gradient in zip(others, torch.autograd.grad(fooled, [w for _, w in others]), strict=True):
         np.testing.assert_allclose(joint[name], gradient, atol=1e-6)
+
+
+def test_codes_have_the_moments_of_their_prior_and_features_are_before_them(digits):
+    model = small(BiGAN(critic=(16,)), batch_size=33).fit(digits)
+    z = model.network_.train().encode(torch.as_tensor(digits)[:, None] / 255)
+    torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.var(0, unbiased=False), torch.full((4,), 1 / 3), atol=1e-3, rtol=0)
+    assert model.features(digits).shape == (33, 32)
+
+
+def test_one_sample_is_normalised_by_what_was_seen_before():
+    norm, x = BatchNorm(3).train(), torch.randn(50, 3)
+    norm(x)
+    seen = norm.running_mean.clone()
+    torch.testing.assert_close(norm(x[:1]), norm.eval()(x[:1]))
+    assert torch.equal(norm.running_mean, seen)
 
 
 def test_a_bigan_learns_where_the_data_lie():

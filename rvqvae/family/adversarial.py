@@ -5,7 +5,9 @@ Donahue et al. 2017 (arXiv:1605.09782) and Dumoulin et al. 2017 (arXiv:1606.0070
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import cast
 
@@ -22,8 +24,42 @@ from rvqvae.family.networks import perceptron
 from rvqvae.loop import Loop
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Without gain and bias. A batch of one has no variance: the running statistics serve it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+        return super().forward(x)
+
+
+def normalised_perceptron(widths: Sequence[int]) -> nn.Sequential:
+    """(B, widths[0]) -> (B, widths[-1]): every layer but the last is batch-normalised, then leaky (0.2)."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths[:-1]):
+        layers += [nn.Linear(inputs, outputs, bias=False), BatchNorm(outputs), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
+
+
+class Centred(nn.Module):
+    """Codes brought to the mean and variance of the prior, uniform in (-1, 1): scale gives nobody away."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm(width)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.norm(z) / 3**0.5
+
+
 class Bidirectional(Network):
-    """Encoder x -> z and generator z -> x that the discriminator cannot tell apart; z uniform in (-1, 1)."""
+    """Encoder x -> z and generator z -> x that the discriminator cannot tell apart; z uniform in (-1, 1).
+
+    The encoder's last layer that has weights is linear.
+    """
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, bounded: bool, discriminator: nn.Module, latent_dim: int
@@ -32,8 +68,10 @@ class Bidirectional(Network):
         self.discriminator, self.latent_dim = discriminator, latent_dim
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, width) input of the encoder's last layer."""
-        return cast(nn.Sequential, self.encoder)[:-1](x)
+        """(B, width) input of the encoder's last linear layer."""
+        layers = cast(nn.Sequential, self.encoder)
+        last = max(i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear))
+        return layers[:last](x)
 
     def infer(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A code (B, latent) that the discriminator sees beside x."""
@@ -80,7 +118,10 @@ class Stochastic(Bidirectional):
 
 @dataclass(repr=False, eq=False, kw_only=True)
 class BiGAN(Autoencoder):
-    """Bidirectional adversarial network; ``critic`` are the widths of the discriminator of pairs."""
+    """Bidirectional adversarial network; ``critic`` are the widths of the discriminator of pairs.
+
+    The perceptrons of encoder and generator are batch-normalised, as the paper's.
+    """
 
     latent_dim: int = 50
     hidden: tuple[int, ...] = (1024, 1024)
@@ -94,7 +135,19 @@ class BiGAN(Autoencoder):
         return self._mapped(self._samples(X), cast(Bidirectional, self.network_).features)
 
     def _network(self, shape: tuple[int, ...]) -> Network:
-        return Bidirectional(*self._pair(shape), len(shape) == 3, self._discriminator(shape), self.latent_dim)
+        encoder, decoder = self._pair(shape)
+        encoder = nn.Sequential(*encoder.children(), Centred(self.latent_dim))
+        return Bidirectional(encoder, decoder, len(shape) == 3, self._discriminator(shape), self.latent_dim)
+
+    def _pair(self, shape: tuple[int, ...], outputs: int | None = None) -> tuple[nn.Module, nn.Module]:
+        if self.channels is not None:
+            return super()._pair(shape, outputs)
+        encoder = normalised_perceptron([prod(shape), *self.hidden, outputs or self.latent_dim])
+        decoder = normalised_perceptron([self.latent_dim, *reversed(self.hidden), prod(shape)])
+        return (
+            nn.Sequential(nn.Flatten(), *encoder),
+            nn.Sequential(*decoder, nn.Unflatten(1, shape)),
+        )
 
     def _discriminator(self, shape: tuple[int, ...]) -> nn.Module:
         return perceptron([prod(shape) + self.latent_dim, *self.critic, 1], lambda: nn.LeakyReLU(0.2))
