@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -56,6 +57,8 @@ class Folder:
         assert state is not None
         self._write(state | {"finished": True})
         self._clear()
+        for folder in (self.path, self.path / "model"):
+            remove_partial(folder)
 
     def forget(self) -> None:
         """Leave no trace of a job that failed before it had anything to keep."""
@@ -70,7 +73,7 @@ class Folder:
         try:
             state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             state["job"], state["inputs"], state["finished"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is damaged: remove {self.path} or give another folder") from error
         return state
 
@@ -106,6 +109,38 @@ def locked(out: Path) -> Iterator[Folder]:
         raise
     finally:
         lock.release()
+
+
+@contextmanager
+def work_beside(out: Path) -> Iterator[Path]:
+    """A folder to work in while the file `out` is made; what a killed run left there is removed.
+
+    InputError if another run is making the same file.
+    """
+    work = out.with_name(f".{out.name}.work")
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{out} is being written by another run: wait for it, or give another place"
+        ) from error
+    try:
+        for path in work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        remove_partial(out.parent, glob.escape(out.name))
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        lock.release()
+
+
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Remove what killed runs left of files of a name that they were writing in a folder."""
+    for path in folder.glob(f".{name}.*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def check_outside(out: Path, *sources: str | Path) -> None:

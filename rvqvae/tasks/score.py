@@ -15,7 +15,7 @@ from rvqvae.figures import save_png
 from rvqvae.manifest import number_text
 from rvqvae.report import heat_colours
 from rvqvae.sources import Inventory
-from rvqvae.tasks.folder import check_outside, digest_of, locked
+from rvqvae.tasks.folder import check_outside, digest_of, locked, work_beside
 from rvqvae.tasks.options import Progress
 from rvqvae.tasks.read import load_model, model_folder, read_for_model
 from rvqvae.tasks.record import write_csv
@@ -70,7 +70,10 @@ def score(
         raise InputError(f"{out} is a folder: give a file, such as {out / 'scores.csv'}")
     estimator, side = load_model(model, device)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with read_for_model(images, side, out.parent, workers, progress) as found:
+    with (
+        work_beside(out) as scratch,
+        read_for_model(images, side, scratch, workers, progress) as found,
+    ):
         verdicts = judge(estimator, found.images, progress)
         if maps is not None:
             job = {"job": "maps", "model": str(Path(model).resolve()), "images": str(Path(images).resolve())}
