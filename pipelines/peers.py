@@ -64,8 +64,8 @@ def _deep_svdd(x: Matrix, seed: int) -> NDArray:
     return -DeepSVDD(n_features=x.shape[1], random_state=seed, verbose=0).fit(x).decision_scores_
 
 
-def _member(x: Matrix, seed: int, make: Callable[..., family.Autoencoder]) -> NDArray:
-    return make(random_state=seed).fit(x).score_samples(x)
+def _member(x: Matrix, seed: int, name: str) -> NDArray:
+    return member(name, x, seed).score_samples(x)
 
 
 def _ecod(x: Matrix, seed: int) -> NDArray:
@@ -101,9 +101,11 @@ FAMILY: dict[str, Callable[..., family.Autoencoder]] = {
     "BiGAN": partial(family.BiGAN, hidden=(256, 256), critic=(256, 256)),
     "ALI": partial(family.ALI, hidden=(256, 256), critic=(256, 256)),
     "HardVQVAE": family.HardVQVAE,
+    "SoftVQVAE": partial(family.SoftVQVAE, hidden=(512, 256), epochs=20, batch_size=128),
+    "PQVAE": family.PQVAE,
 }
 """The members that take a matrix."""
-PEERS |= {name: Peer("pixels", partial(_member, make=make), "rvqvae") for name, make in FAMILY.items()}
+PEERS |= {name: Peer("pixels", partial(_member, name=name), "rvqvae") for name in FAMILY}
 
 
 def require(names: Collection[str]) -> None:
@@ -127,6 +129,12 @@ def view_of(images: Images, view: View, seed: int = 0) -> Matrix:
     if view == "features":
         return features
     return PCA(min(COMPONENTS, len(features) - 1), random_state=seed).fit_transform(features)
+
+
+def member(name: str, x: Matrix, seed: int) -> family.Autoencoder:
+    """One of the family, fitted; on one thread."""
+    with _one_thread():
+        return FAMILY[name](random_state=seed).fit(x)
 
 
 def score(name: str, x: Matrix, seed: int) -> NDArray[np.float64]:

@@ -3,15 +3,18 @@
     python -m pipelines.study                                # the committed samples, one seed, all peers
     python -m pipelines.study --peers []                     # rvqvae alone
     python -m pipelines.study --root ROOT --seeds [0,1,2]    # the full sets (ROOT as torchvision stores them)
+    python -m pipelines.study --pairs [mnist/fashion_mnist] --rates [0,0.1,0.3,0.45] --peers [AE,VAE]
 
 Every cell is kept in OUT/cells.csv as soon as it is measured, so the same command continues, and one with
 more pairs, rates, seeds or peers adds to it. OUT/table.md and three figures say what came out. Only
-`rvqvae` decides whom to drop; the peers need a rate for that, so they are compared by AUROC alone.
+`rvqvae` decides whom to drop; the peers need a rate for that, so they are compared by AUROC alone. Members
+of the autoencoder family also score held-out images, as `rvqvae` does, so a rate of 0 says something of them.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -36,7 +39,7 @@ from pipelines.study_cells import (
     read,
     write,
 )
-from pipelines.study_own import METHODS, OWN, Detection
+from pipelines.study_own import METHODS, OWN, Images, Vector
 from rvqvae.contamination import Contaminated
 from rvqvae.errors import InputError
 from rvqvae.tracking import Tracker
@@ -46,6 +49,8 @@ PAIRS = (
     "tinted_fashion/tinted_mnist", "flower/china",
 )  # fmt: skip
 CLEAN = ("mnist", "fashion_mnist", "mnist:1", "mnist:4", "fashion_mnist:0", "fashion_mnist:1")
+HELD_OUT = 0.3
+"""Outliers among the held-out images where training had none."""
 WIDTH = 120
 """Characters that the tables need; a narrower terminal breaks their lines, which loses nothing."""
 RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.45)
@@ -57,13 +62,16 @@ class Case:
     def __init__(self, pair: str, rate: float, seed: int, total: int, root: str | None) -> None:
         self.key = (pair, rate, seed)
         self.drawn = draw(pair, rate, seed, total, root)
-        self.held_out = cache(lambda: draw(pair, rate, seed, total, root, train=False))
+        new = HELD_OUT if rate == 0 and "/" in pair else rate
+        self.held_out = cache(lambda: draw(pair, new, seed, total, root, train=False))
         self.view = cache(
             lambda name: metered(lambda: others.view_of(self.drawn.images, name, seed))
         )  # (matrix, cost)
 
     def measure(self, method: str, epochs: int, out: Path) -> Cell:
-        return self._own(method, epochs, out) if method in METHODS else self._peer(method)
+        if method in METHODS:
+            return self._own(method, epochs, out)
+        return self._member(method) if method in others.FAMILY else self._peer(method)
 
     def _own(self, method: str, epochs: int, out: Path) -> Cell:
         truth = self.drawn.is_outlier
@@ -73,7 +81,7 @@ class Case:
             method,
             len(truth),
             auroc(truth, found.score),
-            heldout_auroc=self._heldout_auroc(found),
+            heldout_auroc=self._heldout_auroc(found.score_new),
             estimated_rate=float(found.is_outlier.mean()),
             rate_low=found.interval[0],
             rate_high=found.interval[1],
@@ -89,11 +97,24 @@ class Case:
             np.savez_compressed(path, probability=found.probability, is_outlier=truth)
         return cell
 
-    def _heldout_auroc(self, found: Detection) -> float:
-        if found.score_new is None or not self.drawn.is_outlier.any():
+    def _heldout_auroc(self, score_new: Callable[[Images], Vector] | None) -> float:
+        if score_new is None:
             return NAN
         new: Contaminated = self.held_out()
-        return auroc(new.is_outlier, found.score_new(new.images))
+        return auroc(new.is_outlier, score_new(new.images)) if new.is_outlier.any() else NAN
+
+    def _member(self, method: str) -> Cell:
+        truth, (view, seen) = self.drawn.is_outlier, self.view("pixels")
+        model, fitted = metered(lambda: others.member(method, view, self.key[2]))
+        return Cell(
+            *self.key,
+            method,
+            len(truth),
+            auroc(truth, model.score_samples(view)),
+            heldout_auroc=self._heldout_auroc(lambda new: model.score_samples(others.view_of(new, "pixels"))),
+            seconds=round(seen.seconds + fitted.seconds, 2),
+            peak_gib=max(seen.gib, fitted.gib),
+        )
 
     def _peer(self, method: str) -> Cell:
         truth = self.drawn.is_outlier
@@ -204,7 +225,7 @@ def fill(
     write(path, cells)
     done = {cell[:4] for cell in cells}
     missing = {
-        key: [method for method in (*methods, *(peers if key[1] else ())) if (*key, method) not in done]
+        key: [name for name in (*methods, *comparable(peers, *key[:2])) if (*key, name) not in done]
         for key in wanted
     }
     for key in track([key for key in missing if missing[key]], "study", console=console):
@@ -212,6 +233,11 @@ def fill(
         for method in missing[key]:
             cells.append(case.measure(method, epochs, folder))
             append(path, cells[-1])
+
+
+def comparable(peers: tuple[str, ...], pair: str, rate: float) -> list[str]:
+    """Those that can be measured: without outliers in training, by held-out images alone."""
+    return [name for name in peers if rate or (name in others.FAMILY and "/" in pair)]
 
 
 def report(parent: Tracker, folder: Path, cells: list[Cell], console: Console) -> None:

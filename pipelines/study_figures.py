@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from pipelines.peers import FAMILY
 from pipelines.study_cells import Cell, probability_file
 from pipelines.study_own import OWN
 from pipelines.study_tables import methods
@@ -21,7 +22,7 @@ from rvqvae.figures import ACCENT, INK, MUTED, STYLE
 COLUMNS = 4
 OWN_LOOK = {"color": INK, "linewidth": 2.4, "marker": "o", "markersize": 4, "zorder": 5}
 # Okabe and Ito's colours, which colour-blind readers tell apart. Dashed: sees features; solid: sees pixels.
-PEER_LOOKS = {
+PEER_LOOKS: dict[str, tuple[Any, str]] = {
     "IForest-features": ("#d55e00", "--"),
     "IForest-pixels": ("#d55e00", "-"),
     "MCD": ("#cc79a7", "--"),
@@ -31,6 +32,8 @@ PEER_LOOKS = {
     "ECOD": ("#56b4e9", "-"),
     "cleanlab": ("#e69f00", "--"),
 }
+# The family's members, which all see pixels: dotted, so that the ten of them stay apart from the others.
+PEER_LOOKS |= {name: (matplotlib.colormaps["tab10"](i), ":") for i, name in enumerate(FAMILY)}
 BINS = 10
 CLEAN = "clean sets"
 

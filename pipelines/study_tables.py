@@ -10,7 +10,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pipelines.peers import PEERS
+from pipelines.peers import FAMILY, PEERS
 from pipelines.study_cells import Cell
 from pipelines.study_own import METHODS
 
@@ -39,7 +39,12 @@ def mixtures(cells: Sequence[Cell]) -> list[tuple[str, float]]:
 def sheets(cells: Sequence[Cell]) -> list[Sheet]:
     dirty = [cell for cell in cells if cell.rate > 0]
     own = [[cell for cell in cells if cell.method == name] for name in METHODS]
-    return ([auroc_sheet(dirty)] if dirty else []) + [decision_sheet(part) for part in own if part]
+    new = [cell for cell in cells if cell.method in (*METHODS, *FAMILY) and "/" in cell.pair]
+    return (
+        ([auroc_sheet(dirty)] if dirty else [])
+        + ([heldout_sheet(new)] if any(cell.method in FAMILY for cell in new) else [])
+        + [decision_sheet(part) for part in own if part]
+    )
 
 
 def auroc_sheet(cells: Sequence[Cell]) -> Sheet:
@@ -55,6 +60,22 @@ def auroc_sheet(cells: Sequence[Cell]) -> Sheet:
     lines.append(["worst", "", *(f"{min(c.auroc for c in of[name]):.3f}" for name in names)])
     lines.append(["seconds", "", *(f"{np.mean([c.seconds for c in of[name]]):.1f}" for name in names)])
     return Sheet("AUROC", ["pair", "rate", *names], lines, "rate = outliers / total, unknown to all methods")
+
+
+def heldout_sheet(cells: Sequence[Cell]) -> Sheet:
+    """How those that learn a model bear its being learned from a mixture: a line for each pair and method."""
+    rates = sorted({cell.rate for cell in cells})
+    lines = [
+        [pair, name]
+        + [
+            spread([c.heldout_auroc for c in cells if (c.pair, c.method, c.rate) == (pair, name, rate)])
+            for rate in rates
+        ]
+        for pair in dict.fromkeys(cell.pair for cell in cells)
+        for name in methods([cell for cell in cells if cell.pair == pair])
+    ]
+    head = ["pair", "method", *(f"{rate:g}" for rate in rates)]
+    return Sheet("Held-out AUROC", head, lines, "by the share of outliers among the training images")
 
 
 def decision_sheet(cells: Sequence[Cell]) -> Sheet:

@@ -1,0 +1,287 @@
+"""How fast training, quantising and sampling are, each beside the ready alternative, in one run.
+
+    python -m pipelines.benchmark_speed                        # about 3 minutes on 2 cores
+    uv run --group peers python -m pipelines.benchmark_speed   # with pythae and vector-quantize-pytorch
+    python -m pipelines.benchmark_speed --only sampling --rounds 5
+
+Both sides of a ratio take turns, so that a busy machine slows both; a ratio is the median over the turns.
+
+- training: `rvqvae.training.fit` on the committed MNIST sample, with all that it does between epochs
+  (evidence, sets, revival, records), against pythae's VQVAE (moving averages, as many codes) with the same
+  encoder, decoder and batch size in pythae's trainer, only the passes over the data counted; and against
+  the least that a user would write, one codebook in a plain loop.
+- quantiser: forward and backward of both codebooks as the model uses them (weighted distance, moving
+  averages, straight-through), against vector-quantize-pytorch's VectorQuantize (moving averages, otherwise
+  its defaults), 512 codes of 64 each, on 128 x 49 x 64 values.
+- sampling: the incremental sampler against the network at every position, of which only the forward passes
+  count, in float32; and images of 28 x 28 per minute, drawn, decoded and as uint8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+from data.recipes import load
+from pipelines.command import exit_status
+from pipelines.settings import Settings
+from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
+from rvqvae.images import as_nchw
+from rvqvae.inference import decode_codes
+from rvqvae.membership import Membership
+from rvqvae.model import TwoCodebookVQVAE
+from rvqvae.networks import build_networks, to_float
+from rvqvae.priors import GatedPixelCNN
+from rvqvae.quantizers import Codebook, straight_through
+from rvqvae.quantizers.codebook import quantize_by_set
+from rvqvae.training import fit
+
+Job = Callable[[], float]
+"""Does its work once; how much of it there was."""
+
+
+class Line(NamedTuple):
+    """One comparison: what is done, units of it per second by us and by them, and the ratio to reach."""
+
+    title: str
+    other: str
+    unit: str
+    ours: float
+    theirs: float
+    ratio: float
+    aim: float
+
+
+def compare(title: str, other: str, unit: str, ours: Job, theirs: Job, aim: float, rounds: int) -> Line:
+    """Both in turns, after one turn to warm up."""
+    turns = np.array([[rate(ours), rate(theirs)] for _ in range(rounds + 1)])[1:]
+    mine, yours = np.median(turns, axis=0)
+    return Line(title, other, unit, mine, yours, float(np.median(turns[:, 0] / turns[:, 1])), aim)
+
+
+def rate(job: Job) -> float:
+    begin = perf_counter()
+    done = job()
+    return done / (perf_counter() - begin)
+
+
+# Training
+
+
+def training(rounds: int, epochs: int = 2) -> Iterator[Line]:
+    images = as_nchw(load("mnist")[0])
+    model, batch_size = ModelConfig(), Settings().train.batch_size
+    work = epochs * len(images)
+
+    def ours() -> float:
+        train = TrainConfig(epochs=epochs, warmup_epochs=0, batch_size=batch_size)
+        odds = np.where(np.arange(len(images)) % 10 < 3, 1.0, -1.0)
+        fit(images, model, train, seed=0, start=Membership(odds))
+        return work
+
+    def plain() -> float:
+        train_plain(torch.as_tensor(images), model, batch_size, epochs)
+        return work
+
+    yield compare("training", "a plain VQ-VAE loop", "images/s", ours, plain, 0.75, rounds)
+    if find_spec("pythae"):
+        theirs = pythae_job(images, model, batch_size, epochs)
+        yield compare("training", "pythae's VQVAE", "images/s", ours, theirs, 1.5, rounds)
+
+
+def train_plain(data: torch.Tensor, config: ModelConfig, batch_size: int, epochs: int) -> None:
+    """A VQ-VAE with moving averages: no recording, no clipping."""
+    torch.manual_seed(0)
+    encoder, decoder = build_networks(tuple(data.shape[1:]), config)
+    book = Codebook(config.inlier_codes, config)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    batches = [rows for _ in range(epochs) for rows in torch.randperm(len(data)).split(batch_size)]
+    for i, rows in enumerate(batches):
+        x = to_float(data[rows])
+        grid = encoder(x)
+        z = grid.permute(0, 2, 3, 1).reshape(-1, config.code_dim)
+        if i == 0:
+            book.start(z.detach(), torch.Generator().manual_seed(0))
+        found = book(z)
+        q = straight_through(z, found.vectors).reshape(len(x), *grid.shape[2:], -1).permute(0, 3, 1, 2)
+        loss = F.mse_loss(decoder(q), x) / 0.1 + config.commitment * F.mse_loss(z, found.vectors)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        book.follow(z.detach(), found.codes, torch.ones(len(z)))
+
+
+def pythae_job(images: np.ndarray, config: ModelConfig, batch_size: int, epochs: int) -> Job:
+    """Our networks as pythae's, in its own trainer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pythae.data.datasets import BaseDataset
+        from pythae.models import VQVAE, VQVAEConfig
+        from pythae.models.base.base_utils import ModelOutput
+        from pythae.models.nn import BaseDecoder, BaseEncoder
+        from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    logging.getLogger("pythae").setLevel(logging.WARNING)
+
+    class Encoder(BaseEncoder):
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> ModelOutput:
+            return ModelOutput(embedding=self.network(x))
+
+    class Decoder(BaseDecoder):
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, z: torch.Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.network(z))
+
+    shape = images.shape[1:]
+    data = BaseDataset(to_float(torch.as_tensor(images)), torch.zeros(len(images)))
+
+    def job() -> float:
+        encoder, decoder = build_networks(shape, config)
+        settings = VQVAEConfig(
+            input_dim=shape, latent_dim=config.code_dim, num_embeddings=config.inlier_codes,
+            use_ema=True, decay=config.decay, commitment_loss_factor=config.commitment,
+        )  # fmt: skip
+        with TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            trainer = BaseTrainer(
+                VQVAE(settings, Encoder(encoder), Decoder(decoder)),
+                data,
+                training_config=BaseTrainerConfig(
+                    output_dir=folder, num_epochs=epochs, learning_rate=1e-3, no_cuda=True,
+                    per_device_train_batch_size=batch_size,
+                ),
+            )  # fmt: skip
+            trainer.prepare_training()
+            for epoch in range(1, epochs + 1):
+                trainer.train_step(epoch)
+        return epochs * len(images)
+
+    return job
+
+
+# Quantiser
+
+
+def quantiser(rounds: int, codes: int = 512, dim: int = 64) -> Iterator[Line]:
+    if not find_spec("vector_quantize_pytorch"):
+        return
+    from vector_quantize_pytorch import VectorQuantize
+
+    config = ModelConfig(code_dim=dim, distance="inverse_std")
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(128, 49, dim, generator=generator)
+    inliers, outliers = Codebook(codes, config), Codebook(codes, config)
+    for book in (inliers, outliers):
+        book.start(data.flatten(0, 1), generator)
+        book.refresh_metric()
+    is_outlier = (torch.arange(len(data)) % 10 < 3).repeat_interleave(data.shape[1])
+    peer = VectorQuantize(dim, codes, decay=config.decay, commitment_weight=config.commitment)
+    repeats = 10
+
+    def ours() -> float:
+        for _ in range(repeats):
+            x = data.clone().requires_grad_()
+            z = x.flatten(0, 1)
+            found = quantize_by_set(inliers, outliers, z, is_outlier)
+            commitment = (z - found.vectors.detach()).square().mean()
+            (straight_through(z, found.vectors).mean() + config.commitment * commitment).backward()
+        return repeats
+
+    def theirs() -> float:
+        for _ in range(repeats):
+            x = data.clone().requires_grad_()
+            quantized, _, loss = peer(x)
+            (quantized.mean() + loss.sum()).backward()
+        return repeats
+
+    unit = "batches/s"
+    yield compare("both codebooks", "one VectorQuantize, default", unit, ours, theirs, 2.5, 2 * rounds)
+    peer = VectorQuantize(
+        dim, codes, decay=config.decay, commitment_weight=config.commitment, rotation_trick=False
+    )
+    yield compare("both codebooks", "the same, straight-through", unit, ours, theirs, 2.5, 2 * rounds)
+
+
+# Sampling
+
+
+def sampling(rounds: int, images: int = 128) -> Iterator[Line]:
+    torch.manual_seed(0)
+    config = ModelConfig()
+    prior = GatedPixelCNN(config.inlier_codes, PriorConfig()).eval()
+    for side, aim in ((7, 8.0), (16, 20.0)):
+        codes = torch.zeros(images, side, side, dtype=torch.int64)
+
+        def ours(side: int = side) -> float:
+            return len(prior.sample(images, (side, side), seed=0))
+
+        def theirs(codes: torch.Tensor = codes) -> float:
+            """One pass stands for all, which are equal."""
+            with torch.no_grad():
+                prior(codes)
+            return len(codes) / codes[0].numel()
+
+        title = f"sampling {side} x {side} grids"
+        yield compare(title, "the network per position", "grids/s", ours, theirs, aim, rounds)
+    model = TwoCodebookVQVAE((1, 28, 28), config).eval()
+
+    def end_to_end() -> float:
+        return len(decode_codes(model, prior.sample(8 * images, model.grid, seed=0))) * 60
+
+    speed = float(np.median([rate(end_to_end) for _ in range(rounds + 1)][1:]))
+    yield Line("sampling 28 x 28 images", "the aim", "images/min", speed, 2000, speed / 2000, 1.0)
+
+
+PARTS = {"training": training, "quantiser": quantiser, "sampling": sampling}
+
+
+def benchmark(parts: list[str], rounds: int) -> None:
+    table, console = Table("", "beside", "unit", "ours", "theirs", "ratio", "aim"), Console()
+    for name in parts:
+        console.print(f"{name} ...", highlight=False)
+        for line in PARTS[name](rounds):
+            numbers = f"{line.ours:,.0f}", f"{line.theirs:,.0f}", f"{line.ratio:.2f}", f">= {line.aim:g}"
+            table.add_row(line.title, line.other, line.unit, *numbers)
+    console.print(f"{torch.get_num_threads()} threads, torch {torch.__version__}", highlight=False)
+    console.print(table)
+    for library in ("pythae", "vector_quantize_pytorch"):
+        if not find_spec(library):
+            console.print(f"{library} is not installed, so it is left out: uv sync --group peers")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.benchmark_speed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=PARTS, help="one part of the three")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each comparison (default: 3)")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds} is out of range: it must be >= 1")
+    return exit_status(lambda: benchmark([options.only] if options.only else list(PARTS), options.rounds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
