@@ -59,7 +59,7 @@ def make_card(index, channels=1):
     return Card(index, image, (image[0] / 255.0).astype(np.float32), 255 - image)
 
 
-def write(path, rows=ROWS, cards=range(40), threshold=0.5, title="photos", **summary):
+def write(path, rows=ROWS, cards=range(40), threshold=0.5, title="photos", thumbnails=None, **summary):
     status = [row.status for row in rows]
     kept = sum(row.keep for row in rows)
     counts = {
@@ -78,6 +78,7 @@ def write(path, rows=ROWS, cards=range(40), threshold=0.5, title="photos", **sum
         rows=rows,
         threshold=threshold,
         cards=[card if isinstance(card, Card) else make_card(card) for card in cards],
+        thumbnails=thumbnails,
     )
     return path.read_text(encoding="utf-8")
 
@@ -163,6 +164,26 @@ def test_each_card_is_in_the_section_where_it_ranks_higher(tmp_path):
         "borderline",
         "borderline",
     ]
+
+
+ALIKE = [replace(make_card(0), alike=(1, 50, 51)), replace(make_card(1), alike=(0,))]
+THUMBNAILS = {
+    50: make_card(50).image,
+    51: np.tile(make_card(51, 3).image, (1, 5, 5)),
+    52: make_card(52).image,
+}
+
+
+def test_what_is_alike_is_held_once_and_small(tmp_path):
+    data = data_of(write(tmp_path / "r.html", cards=ALIKE, thumbnails=THUMBNAILS))
+    assert [card["alike"] for card in data["cards"]] == [[1, 50, 51], [0]]
+    assert list(data["thumbnails"]) == ["50", "51"]
+    np.testing.assert_array_equal(pixels(data["thumbnails"]["50"]), THUMBNAILS[50][0])
+    assert data["thumbnails"]["51"].startswith("data:image/jpeg;base64,")
+    with pytest.raises(InputError, match="row 50 is alike to a card and has no thumbnail"):
+        write(tmp_path / "r.html", cards=ALIKE)
+    with pytest.raises(InputError, match=r"row 99.*62 rows"):
+        write(tmp_path / "r.html", cards=[replace(ALIKE[1], alike=(99,))])
 
 
 @pytest.mark.parametrize("share", [None, float("nan")])
@@ -381,6 +402,40 @@ def test_buttons_decide_and_take_back(visit):
     assert "✕ drop" in card.inner_text()
     card.get_by_role("button", name="Drop").click()
     assert "by hand" not in card.inner_text()
+    assert page.inner_text("#progress-text") == "0 of 2 reviewed"
+
+
+def test_what_is_alike_is_marked_at_once(visit, tmp_path):
+    page = visit(cards=[*ALIKE, 2], thumbnails=THUMBNAILS)
+    card = page.locator(".card", has=page.locator(f'.name[title="{NAMES[0]}"]'))
+    assert page.locator(".like:visible").count() == 2
+    card.locator(".like").click()
+    tiles = page.locator(".tile")
+    assert [int(value) for value in tiles.evaluate_all("tiles => tiles.map(t => t.value)")] == [0, 1, 50, 51]
+    assert tiles.locator("img").evaluate_all("images => images.every(i => i.naturalWidth)")
+    tiles.nth(1).click()
+    page.click('[data-all="false"]')
+    assert page.inner_text("#progress-text") == "1 of 3 reviewed, and 2 more"
+    page.reload()
+    rows = exported(page, tmp_path / "reviewed.csv")
+    assert [i for i, row in enumerate(rows) if row.reason == "reviewed by hand"] == [0, 50, 51]
+    assert not any(rows[i].keep for i in (0, 50, 51)) and same(rows[1:50], ROWS[1:50])
+    page.click("#undo")
+    assert same(exported(page, tmp_path / "reviewed.csv"), ROWS)
+
+
+def test_what_is_alike_is_marked_by_keyboard(visit):
+    page = visit(cards=ALIKE, thumbnails=THUMBNAILS)
+    page.click("#start")
+    page.keyboard.press("m")
+    page.keyboard.press("n")
+    assert page.locator("#alike").is_visible()
+    page.keyboard.press("k")
+    assert page.locator("#alike").is_hidden() and set(badges(page).values()) == {True}
+    assert page.evaluate("document.activeElement.closest('.card') !== null")
+    page.keyboard.press("m")
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
     assert page.inner_text("#progress-text") == "0 of 2 reviewed"
 
 

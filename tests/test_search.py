@@ -11,6 +11,8 @@ from data.recipes import load
 from rvqvae.cli import main
 from rvqvae.errors import InputError
 from rvqvae.tasks.options import FitOptions
+from rvqvae.tasks.read import load_model
+from rvqvae.tasks.review import _alike
 from rvqvae.tasks.search import neighbours, same_picture, search, table_of
 from rvqvae.tasks.train import train
 
@@ -124,6 +126,18 @@ def test_other_sources(model, tmp_path):
     assert all(m.query != m.path for m in itself.matches)
     np.savez(tmp_path / "one.npz", x=digits[:1])
     assert len(search(model, tmp_path / "digits.npz", tmp_path / "one.npz", k=1).matches) == 30
+
+
+def test_the_review_page_finds_what_is_alike(model):
+    digits, clothes = load("mnist")[0][:40, None], load("fashion_mnist")[0][:15, None]
+    images = np.concatenate([digits, clothes, clothes[:1]])
+    estimator = load_model(model)[0]
+    pool = np.r_[np.arange(40, 56), np.arange(40)]
+    found = _alike(images, pool[:16], pool, estimator)
+    assert found.shape == (16, 12) and not (found == pool[:16, None]).any()
+    assert (found[:, :4] >= 40).mean() > 0.9 and found[0, 0] == 55 and found[15, 0] == 40
+    assert set(_alike(images, pool[:3], pool[:3], estimator)[0]) == {41, 42}
+    assert _alike(images, pool[:1], pool[:1], estimator).shape == (1, 0)
 
 
 def test_same_picture_is_told_from_another():

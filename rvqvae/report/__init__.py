@@ -42,6 +42,7 @@ SECTIONS = (
 )
 HEAT_LOW, HEAT_HIGH = np.array([255, 205, 60]), np.array([205, 25, 15])  # of red, green, blue
 HEAT_LEVELS = 32  # few, so that the PNG is small
+EXACT = 32  # pixels of a thumbnail that is not compressed with losses
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Card:
     """(H, W), per-pixel evidence >= 0."""
     nearest: NDArray[np.uint8]
     """(C, H, W), the nearest kept inlier."""
+    alike: tuple[int, ...] = ()
+    """Rows of other images, those most like this one first."""
 
 
 def write_report(
@@ -66,10 +69,12 @@ def write_report(
     rows: Sequence[Row],
     threshold: float,
     cards: Sequence[Card],
+    thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
 ) -> None:
     """Write the page: ``summary`` as in summary.json, ``rows`` as in manifest.csv, an image for each card.
 
     ``threshold`` is the cut on the outlier probability that the rows' ``keep`` was made with.
+    ``thumbnails``: small pictures (C, H, W) of the rows that cards are alike to and that have no card.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold is {threshold}, but must be a probability: give one from 0 to 1")
@@ -82,7 +87,7 @@ def write_report(
         counts={"found": summary["images"], **{name: summary[name] for name in COUNTS}},
         sections=SECTIONS,
         details=_flat(summary),
-        data=_json(_data(rows, threshold, cards)),
+        data=_json(_data(rows, threshold, cards, thumbnails or {})),
         style=style,
         style_hash=_csp_hash(style),
         script=script,
@@ -122,7 +127,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _data(rows: Sequence[Row], threshold: float, cards: Sequence[Card]) -> dict[str, Any]:
+def _data(
+    rows: Sequence[Row], threshold: float, cards: Sequence[Card], thumbnails: Mapping[int, NDArray[np.uint8]]
+) -> dict[str, Any]:
     columns = {name: [_text(getattr(row, name)) for row in rows] for name in Row._fields}
     return {
         # A review belongs to this very manifest.
@@ -130,6 +137,7 @@ def _data(rows: Sequence[Row], threshold: float, cards: Sequence[Card]) -> dict[
         "threshold": threshold,
         "columns": columns,
         "cards": _cards(rows, threshold, cards),
+        "thumbnails": _thumbnails(cards, thumbnails),
     }
 
 
@@ -138,6 +146,7 @@ def _cards(rows: Sequence[Row], threshold: float, cards: Sequence[Card]) -> list
     return [
         {
             "row": _checked(card, len(rows)).index,
+            "alike": card.alike,
             "section": SECTIONS[int(sections[card.index])]["name"],
             "size": max(card.image.shape[1:]),
             "image": _png(card.image.transpose(1, 2, 0)),
@@ -148,9 +157,18 @@ def _cards(rows: Sequence[Row], threshold: float, cards: Sequence[Card]) -> list
     ]
 
 
+def _thumbnails(cards: Sequence[Card], pictures: Mapping[int, NDArray[np.uint8]]) -> dict[int, str]:
+    """By row, of what is alike to a card and has none itself."""
+    wanted = {row for card in cards for row in card.alike} - {card.index for card in cards}
+    if missing := wanted - pictures.keys():
+        raise InputError(f"row {min(missing)} is alike to a card and has no thumbnail: give one")
+    return {row: _small(pictures[row].transpose(1, 2, 0)) for row in sorted(wanted)}
+
+
 def _checked(card: Card, rows: int) -> Card:
-    if not 0 <= card.index < rows:
-        raise InputError(f"a card shows row {card.index}, but there are {rows} rows: give the index of a row")
+    for row in (card.index, *card.alike):
+        if not 0 <= row < rows:
+            raise InputError(f"a card shows row {row}, but there are {rows} rows: give the index of a row")
     for name, picture in (("image", card.image), ("nearest", card.nearest)):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[0] not in (1, 3):
             raise InputError(
@@ -172,10 +190,21 @@ def _sections(rows: Sequence[Row], threshold: float) -> NDArray[np.bool_]:
 
 def _png(picture: NDArray[np.uint8]) -> str:
     """A picture (H, W, 1 | 3 | 4) as a data URI, at its own size."""
+    return _encoded(picture, "png", optimize=True)
+
+
+def _small(picture: NDArray[np.uint8]) -> str:
+    """A thumbnail (H, W, 1 | 3): exact where that costs little."""
+    if max(picture.shape) <= EXACT:
+        return _encoded(picture, "png", optimize=True)
+    return _encoded(picture, "jpeg", quality=75)
+
+
+def _encoded(picture: NDArray[np.uint8], format: str, **options: Any) -> str:
     image = Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, format=format, **options)
+    return f"data:image/{format};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:

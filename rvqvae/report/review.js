@@ -28,24 +28,27 @@ function shown(path) {
     .replace(/[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, "\ufffd");
 }
 
-/* ---- Decisions: a history of [row, keep or null], of which the last word on a row counts ---- */
+/* ---- Decisions: a history of [row or rows, keep or null], of which the last word on a row counts ---- */
 
 const state = { threshold: data.threshold, history: [] };
 const decisions = new Map();
 
 function replay() {
   decisions.clear();
-  for (const [row, keep] of state.history) {
-    if (keep === null) decisions.delete(row);
-    else decisions.set(row, keep);
+  for (const [rows, keep] of state.history) {
+    for (const row of [rows].flat()) {
+      if (keep === null) decisions.delete(row);
+      else decisions.set(row, keep);
+    }
   }
 }
 
 function restore() {
   try {
     const saved = JSON.parse(localStorage.getItem(data.key));
-    const reviewable = new Set(data.cards.map((card) => card.row));
-    const valid = ([row, keep]) => reviewable.has(row) && (keep === null || typeof keep === "boolean");
+    const reviewable = new Set(data.cards.flatMap((card) => [card.row, ...card.alike]));
+    const valid = ([rows, keep]) =>
+      [rows].flat().every((row) => reviewable.has(row)) && (keep === null || typeof keep === "boolean");
     if (!(saved.threshold >= 0 && saved.threshold <= 1 && saved.history.every(valid))) return;
     Object.assign(state, { threshold: saved.threshold, history: saved.history });
     replay();
@@ -148,7 +151,7 @@ function drawHistogram() {
 
 const small = 128; // pixels; below it an image is enlarged with crisp edges
 
-function makeCard({ row, section, size, ...pictures }) {
+function makeCard({ row, section, size, alike, ...pictures }) {
   const item = $("card").content.cloneNode(true).firstElementChild;
   const element = item.firstElementChild;
   element.classList.toggle("small", size < small);
@@ -156,7 +159,8 @@ function makeCard({ row, section, size, ...pictures }) {
   element.querySelector(".name bdi").textContent = shown(columns.path[row]);
   element.querySelector(".name").title = shown(columns.path[row]);
   element.querySelector(".chance").textContent = chance(row);
-  return { row, section, item, element, pictures };
+  element.querySelector(".likeness").hidden = !alike.length;
+  return { row, section, item, element, pictures, alike };
 }
 
 const cards = data.cards.map(makeCard);
@@ -285,8 +289,11 @@ function refresh() {
   $("reset").disabled = state.threshold === data.threshold;
   place();
   cards.forEach(paintCard);
-  $("progress-text").textContent = `${number(decisions.size)} of ${number(cards.length)} reviewed`;
-  $("progress").value = decisions.size;
+  const done = cards.filter(FILTERS.done).length;
+  const others = decisions.size - done;
+  $("progress-text").textContent =
+    `${number(done)} of ${number(cards.length)} reviewed${others ? `, and ${number(others)} more` : ""}`;
+  $("progress").value = done;
   $("undo").disabled = !state.history.length;
 }
 
@@ -325,13 +332,72 @@ function undo() {
   if (!last) return undefined;
   replay();
   changed();
-  say(`Undone: ${shown(columns.path[last[0]])}`);
-  return visible.find(({ row }) => row === last[0]);
+  const rows = [last[0]].flat();
+  say(`Undone: ${rows.length > 1 ? `${rows.length} images` : shown(columns.path[rows[0]])}`);
+  return visible.find(({ row }) => row === rows[0]);
 }
 
 function toggleHeat(card) {
   const picture = card.element.querySelector("button.picture");
   picture.setAttribute("aria-pressed", picture.getAttribute("aria-pressed") !== "true");
+}
+
+function mark(rows, keep) {
+  state.history.push([rows, keep]);
+  replay();
+  changed();
+  say(`${keep ? "Kept" : "Dropped"}: ${number(rows.length)} images. ${$("progress-text").textContent}`);
+}
+
+/* ---- Images alike ---- */
+
+const cardAt = new Map(cards.map((card) => [card.row, card]));
+const thumbnail = (row) => cardAt.get(row)?.pictures.image ?? data.thumbnails[row];
+const chosen = () => [...document.querySelectorAll('.tile[aria-pressed="true"]')].map((tile) => Number(tile.value));
+
+function makeTile(row) {
+  const item = $("tile").content.cloneNode(true).firstElementChild;
+  const tile = item.firstElementChild;
+  const keep = keeps(row);
+  tile.value = row;
+  tile.title = shown(columns.path[row]);
+  tile.classList.toggle("dropped", !keep);
+  tile.setAttribute("aria-label",
+    `${shown(columns.path[row])}, outlier probability ${chance(row)}, now ${keep ? "kept" : "dropped"}`);
+  tile.querySelector("img").src = thumbnail(row);
+  tile.querySelector("img").addEventListener("load", ({ target }) =>
+    tile.classList.toggle("small", Math.max(target.naturalWidth, target.naturalHeight) <= 32));
+  tile.querySelector(".badge").textContent = keep ? "✓" : "✕";
+  tile.querySelector(".chance").textContent = chance(row);
+  return item;
+}
+
+function showAlike({ row, alike }) {
+  if (!alike.length) return;
+  $("alike-title").querySelector("bdi").textContent = shown(columns.path[row]);
+  $("alike").querySelector(".tiles").replaceChildren(...[row, ...alike].map(makeTile));
+  countChosen();
+  $("alike").showModal();
+}
+
+function toggleTile(tile) {
+  tile.setAttribute("aria-pressed", tile.getAttribute("aria-pressed") !== "true");
+  countChosen();
+}
+
+function countChosen() {
+  const { length } = chosen();
+  for (const button of $("alike").querySelectorAll("[data-all]")) {
+    button.querySelector("span").textContent = number(length);
+    button.disabled = !length;
+  }
+}
+
+function markAlike(keep) {
+  const rows = chosen();
+  if (!rows.length) return;
+  $("alike").close();
+  mark(rows, keep);
 }
 
 /* ---- Export ---- */
@@ -407,13 +473,16 @@ const ON_A_CARD = {
   k: () => decideAndGoOn(current, true),
   d: () => decideAndGoOn(current, false),
   h: () => toggleHeat(current),
+  m: () => showAlike(current),
 };
+const AMONG_ALIKE = { k: () => markAlike(true), d: () => markAlike(false) };
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   if (event.target.matches("select, input:not([type=checkbox], [type=range])")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const action = ANYWHERE[key] ?? (event.target.closest(".card") ? ON_A_CARD[key] : undefined);
+  const action = $("alike").open ? AMONG_ALIKE[key]
+    : ANYWHERE[key] ?? (event.target.closest(".card") ? ON_A_CARD[key] : undefined);
   if (!action) return;
   event.preventDefault();
   action();
@@ -423,10 +492,14 @@ function onClick(event) {
   const card = cardOf.get(event.target.closest(".card"));
   const button = event.target.closest("button");
   if (card && button?.dataset.keep) decide(card, button.dataset.keep === "true");
+  else if (card && button?.matches(".like")) showAlike(card);
   else if (card && button) toggleHeat(card);
   else if (button?.matches(".more")) showMore(button.closest(".group"));
   else if (button?.matches(".export")) download();
   else if (button?.matches(".help-button")) $("help").showModal();
+  else if (button?.matches(".tile")) toggleTile(button);
+  else if (button?.dataset.all) markAlike(button.dataset.all === "true");
+  else if (button?.matches(".close")) $("alike").close();
 }
 
 function start() {

@@ -1,8 +1,8 @@
-"""The images that the review page shows: with their heat map, and the inlier that is most like them."""
+"""The images that the review page shows: with their heat map, the nearest inlier, and what is alike."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,23 +14,35 @@ from sklearn.neighbors import NearestNeighbors
 from rvqvae.report import Card
 from rvqvae.sources import Inventory
 from rvqvae.tasks.options import Progress
+from rvqvae.tasks.search import compared_by
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
 
 OUTLYING, BORDERLINE = 120, 80
-THUMBNAIL = 96  # pixels
+THUMBNAIL, SMALL = 96, 48  # pixels
+ALIKE, POOL = 12, (900, 600)
+"""Images that are shown as alike to each; the most outlying and the borderline ones among which they are
+found, because features of all images would take long, and those that belong clearly need no decision."""
 GRID, COMPONENTS, CANDIDATES = 16, 32, 20_000
 BATCH = 1024
 
 
+class Review(NamedTuple):
+    """The cards, and small pictures (C, H, W) of the rows that they are alike to, as `write_report` takes."""
+
+    cards: list[Card]
+    thumbnails: dict[int, NDArray[np.uint8]]
+
+
 def review_cards(
     found: Inventory, estimator: RobustVQVAE, threshold: float, progress: Progress | None = None
-) -> list[Card]:
+) -> Review:
     """Cards of the most outlying images and of those nearest to the threshold, most outlying first."""
-    shown = _most_telling(estimator.scores_, estimator.outlier_probability_, threshold)
+    shown = _most_telling(estimator, threshold, OUTLYING, BORDERLINE)
     images = found.images[shown]
     nearest = _nearest_kept(found.images, shown, estimator.inlier_mask_)
+    alike = _alike(found.images, shown, _most_telling(estimator, threshold, *POOL), estimator)
     heat = estimator.anomaly_map(images)
     cards = []
     for done, (index, other) in enumerate(zip(shown, nearest, strict=True), 1):
@@ -40,22 +52,38 @@ def review_cards(
                 _thumbnail(images[done - 1]),
                 _small_heat(heat[done - 1]),
                 _thumbnail(found.images[other]),
+                tuple(int(row) for row in found.rows[alike[done - 1]]),
             )
         )
         if progress is not None:
             progress("report", done, len(shown))
-    return cards
+    others = np.unique(alike)
+    return Review(cards, {int(found.rows[i]): _thumbnail(found.images[i], SMALL) for i in others})
 
 
 def _most_telling(
-    scores: NDArray[np.float64], probability: NDArray[np.float64], threshold: float
+    estimator: RobustVQVAE, threshold: float, outlying: int, borderline: int
 ) -> NDArray[np.intp]:
-    """Indices of the images to show, in the order of how outlying they are."""
-    outlying = np.lexsort((scores, -probability))
-    borderline = np.argsort(np.abs(probability - threshold), kind="stable")
-    wanted = np.zeros(len(scores), bool)
-    wanted[outlying[:OUTLYING]] = wanted[borderline[:BORDERLINE]] = True
-    return outlying[wanted[outlying]]
+    """Indices of so many images, in the order of how outlying they are."""
+    probability = estimator.outlier_probability_
+    order = np.lexsort((estimator.scores_, -probability))
+    near = np.argsort(np.abs(probability - threshold), kind="stable")
+    wanted = np.zeros(len(order), bool)
+    wanted[order[:outlying]] = wanted[near[:borderline]] = True
+    return order[wanted[order]]
+
+
+def _alike(
+    images: NDArray[np.uint8], shown: NDArray[np.intp], pool: NDArray[np.intp], estimator: RobustVQVAE
+) -> NDArray[np.intp]:
+    """(len(shown), at most ALIKE) indices from ``pool``, which holds ``shown``: those most like each."""
+    vectors = compared_by(estimator, images[pool])
+    itself = np.flatnonzero(np.isin(pool, shown))
+    near = NearestNeighbors(n_neighbors=min(ALIKE + 1, len(pool)), algorithm="brute").fit(vectors)
+    rows = near.kneighbors(vectors[itself], return_distance=False)
+    # Of equal images another may come first.
+    order = np.argsort(rows != itself[:, None], 1, kind="stable")[:, 1:]
+    return pool[np.take_along_axis(rows, order, 1)]
 
 
 def _nearest_kept(
@@ -89,12 +117,12 @@ def _coarse_pixels(images: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray
     return torch.cat(parts).numpy()
 
 
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(C, H, W) with sides of at most THUMBNAIL."""
-    if max(image.shape[1:]) <= THUMBNAIL:
+def _thumbnail(image: NDArray[np.uint8], side: int = THUMBNAIL) -> NDArray[np.uint8]:
+    """(C, H, W) with sides of at most ``side``."""
+    if max(image.shape[1:]) <= side:
         return np.asarray(image)
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    picture.thumbnail((side, side))
     pixels = np.asarray(picture)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
