@@ -1,10 +1,5 @@
 """Training: it learns, it resumes to the same bytes, and it says what went wrong."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -134,38 +129,6 @@ def test_an_interrupted_run_resumes_to_the_same_weights(data, fitted, tmp_path):
     assert epochs == [3] and same(again.model, fitted.model)
     assert again.history == fitted.history
     assert np.array_equal(again.membership.score, fitted.membership.score)
-
-
-KILLED = """
-import sys, numpy as np
-from pathlib import Path
-sys.path[:0] = [{root!r}, {root!r} + "/tests"]
-from test_training import MODEL, load
-from rvqvae.config import TrainConfig
-from rvqvae.training import fit
-images = load("mnist")[0][:400, None]
-done = fit(images, MODEL, TrainConfig(epochs=4, membership="literal"), seed=3, directory=Path({out!r}))
-np.save({out!r} + "/weights.npy", done.model.encoder.head.weight.detach().numpy())
-"""
-
-
-def test_kill_dash_nine_loses_nothing(tmp_path):
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    scripts = {name: KILLED.format(root=root, out=str(tmp_path / name)) for name in ("killed", "whole")}
-    for name in scripts:
-        (tmp_path / name).mkdir()
-    victim = subprocess.Popen([sys.executable, "-c", scripts["killed"]])
-    state = tmp_path / "killed" / "training.pt"
-    deadline = time.monotonic() + 120
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    assert state.exists() and not (tmp_path / "killed" / "weights.npy").exists()
-    for script in scripts.values():
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=200)
-    one, two = (np.load(tmp_path / name / "weights.npy") for name in scripts)
-    assert np.array_equal(one, two)
 
 
 def test_another_run_s_folder_is_refused(data, tmp_path):
