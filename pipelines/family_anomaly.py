@@ -22,8 +22,8 @@ WITHIN = 0.02
 class PublishedAE(Autoencoder):
     """The network that the published row is of; rows of 784 values in [0, 1]."""
 
-    epochs: int = 12
-    batch_size: int = 200
+    epochs: int = 4
+    batch_size: int = 50
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         encoder = nn.Sequential(

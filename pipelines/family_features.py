@@ -82,7 +82,7 @@ CLASSIFICATION["DenoisingAE"] = denoising
 
 # Bidirectional adversarial members ---------------------------------------------------------------------
 
-EPOCHS: dict[type[BiGAN], int] = {BiGAN: 8, ALI: 3}
+EPOCHS: dict[type[BiGAN], int] = {BiGAN: 4, ALI: 2}
 
 
 def neighbour(bench: Bench, embed: Embed) -> float:

@@ -5,10 +5,24 @@ import csv
 import numpy as np
 import pytest
 
-from pipelines import family, family_bench, family_dimensions, family_features, family_likelihood
+from pipelines import (
+    family,
+    family_anomaly,
+    family_bench,
+    family_dimensions,
+    family_features,
+    family_likelihood,
+    peers,
+    study,
+    study_cells,
+    study_figures,
+    study_tables,
+)
 from pipelines.family_recommendation import ITEMS, NOISE, USERS, baseline, ratings
 from rvqvae.errors import InputError
 from rvqvae.family import Autoencoder
+
+QUICK = {"latent_dim": 4, "hidden": (32,), "epochs": 10, "batch_size": 16}
 
 
 @pytest.fixture
@@ -98,6 +112,25 @@ def test_the_error_is_summed_over_pixels():
     assert family_dimensions.squared_error(images, np.zeros((2, 2))) == pytest.approx(1.5)
 
 
+def test_contrast_is_normalised_image_by_image():
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    made = family_anomaly.contrast_normalised(images)
+    assert made.shape == (5, 784) and made.dtype == np.float32
+    np.testing.assert_allclose(made.mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(np.abs(made).mean(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(family_anomaly.contrast_normalised(images // 2 * 2), made, atol=0.05)
+
+
+def test_the_published_network_takes_rows_and_learns():
+    x = np.random.default_rng(0).random((60, 784)) ** 4
+    short, longer = (
+        family_anomaly.PublishedAE(epochs=epochs, random_state=0, learning_rate=1e-2).fit(x)
+        for epochs in (1, 8)
+    )
+    assert short.encode(x).shape == (60, 32) and short.reconstruct(x).shape == x.shape
+    assert longer.score_samples(x).mean() > short.score_samples(x).mean()
+
+
 def test_labelled_rows_are_as_many_of_each_class():
     labels = np.repeat(np.arange(10), 50)
     rows = family_features.labelled(labels, 100, 0)
@@ -115,3 +148,29 @@ def test_the_ratings_are_what_they_are_said_to_be():
     error = np.sqrt(np.nanmean((baseline(known) - held_out) ** 2))
     assert NOISE < error < np.nanstd(held_out)
     assert not np.array_equal(known, ratings(1).known, equal_nan=True)
+
+
+# Members in the study ----------------------------------------------------------------------------------
+
+
+def test_members_are_measured_on_held_out_images_even_where_training_had_no_outlier(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        peers.FAMILY, "AE", lambda random_state: Autoencoder(**QUICK, random_state=random_state)
+    )
+    rates, out = (0.0, 0.3), str(tmp_path)
+    wanted = {"pairs": ("mnist/noise",), "rates": rates, "clean": ("mnist",), "total": 100}
+    study.study(**wanted, methods=(), peers=("AE", "LOF"), out=out, tracking=False)
+    cells = {cell[:4]: cell for cell in study_cells.read(tmp_path / "cells.csv")}
+    ours = [cells["mnist/noise", rate, 0, "AE"] for rate in rates]
+    assert set(cells) == {cell[:4] for cell in ours} | {("mnist/noise", 0.3, 0, "LOF")}
+    assert np.isnan(ours[0].auroc) and ours[0].heldout_auroc == 1 and ours[1].heldout_auroc > 0.9
+    assert np.isnan(cells["mnist/noise", 0.3, 0, "LOF"].heldout_auroc)
+    text = (tmp_path / "table.md").read_text()
+    assert "## Held-out AUROC" in text and "| mnist/noise | AE | 1.000 |" in text
+    sheet = study_tables.heldout_sheet(ours)
+    assert sheet.head == ["pair", "method", "0", "0.3"] and sheet.lines[0][2] == "1.000"
+
+
+def test_every_member_of_the_study_has_a_look_of_its_own():
+    looks = [tuple(map(str, study_figures.look_of(name).values())) for name in peers.PEERS]
+    assert len(set(looks)) == len(peers.PEERS)
