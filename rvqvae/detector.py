@@ -18,7 +18,7 @@ from rvqvae.errors import InputError
 from rvqvae.features import Backbone, extract_views
 from rvqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
 from rvqvae.learned import LearnedFeatures
-from rvqvae.membership import Competition, Rule, cut_at, warm_start
+from rvqvae.membership import Competition, Rule, Start, cut_at, warm_start
 from rvqvae.membership.start import FEWEST
 from rvqvae.membership.view import Views
 from rvqvae.model import TwoCodebookVQVAE
@@ -31,6 +31,8 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage, and how many of how many steps of it are done."""
 BLOCK = 4096
 """Samples whose views are held at a time when scoring."""
+LEARN = 100_000
+"""Samples that are learned from, drawn at random from larger sets; the others are scored by the result."""
 VARIETY = "nothing can be told from them; keep one of each, then fit again"
 COLLAPSED = 1e-4
 """Spread of the log distances (usually .1 to 1) below which the majority is one sample over and over."""
@@ -64,11 +66,13 @@ class Scorer(NamedTuple):
 
 
 class Detected(NamedTuple):
-    """A scorer and what it says of its training set."""
+    """A scorer and what it says of all samples."""
 
     scorer: Scorer
     log_odds: NDArray[np.float64]
     """(N,) of being an outlier."""
+    learned: NDArray[np.int64]
+    """Rows of the samples that were learned from, sorted; all, unless there are more than LEARN."""
     cut: float
     """Log odds above which a sample is an outlier: 0, unless a contamination was given."""
     interval: tuple[float, float]
@@ -106,9 +110,57 @@ def detect(
 ) -> Detected:
     """Learn who belongs among ``samples``, and the Robust VQ-VAE with them.
 
+    Of more than LEARN samples so many are learned from, and the others scored by the result.
     ``backbone`` is as in `extract_features`, or "learned" for features of the samples themselves. Raises
     InputError for too few or non-finite samples, and if more than half of them are identical.
     """
+    learned = drawn(len(samples), LEARN, seed)
+    few = samples if len(learned) == len(samples) else samples[learned]
+    scorer, own, start, history = _learn(
+        few, model_config, train_config, contamination, backbone, seed, directory, progress, device
+    )
+    log_odds = own
+    if len(few) < len(samples):
+        log_odds = np.empty(len(samples))
+        log_odds[learned] = own
+        others = np.delete(np.arange(len(samples)), learned)
+        for begin in range(0, len(others), BLOCK):
+            rows = others[begin : begin + BLOCK]
+            log_odds[rows] = scorer.log_odds(samples[rows])
+            if progress:
+                progress("score", begin + len(rows), len(others))
+    cut = 0.0 if contamination is None else cut_at(log_odds, contamination)
+    found = Detected(scorer, log_odds, learned, cut, start.interval, history)
+    return found._replace(interval=_around(float(found.is_outlier.mean()), start.interval))
+
+
+def drawn(n: int, most: int, seed: int) -> NDArray[np.int64]:
+    """At most ``most`` of ``n`` rows, at random, sorted."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+
+
+class _Learned(NamedTuple):
+    """A scorer, the log odds (N,) that it gives to the samples behind it, and how it came about."""
+
+    scorer: Scorer
+    log_odds: NDArray[np.float64]
+    start: Start
+    history: list[dict[str, float]]
+
+
+def _learn(
+    samples: Samples,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    contamination: float | None,
+    backbone: Backbone,
+    seed: int,
+    directory: Path | None,
+    progress: Progress | None,
+    device: torch.device | str,
+) -> _Learned:
     _check_variety(samples)
     tell = progress or (lambda *_: None)
     is_image, world = samples.ndim == 4, current()
@@ -135,10 +187,7 @@ def detect(
         code_counts(contest, sets),
         Competition.fit(evidence(contest, sets), sets),
     )
-    log_odds = scorer.weigh(views, contest)
-    cut = 0.0 if contamination is None else cut_at(log_odds, contamination)
-    found = Detected(scorer, log_odds, cut, start.interval, fitted.history)
-    return found._replace(interval=_around(float(found.is_outlier.mean()), start.interval))
+    return _Learned(scorer, scorer.weigh(views, contest), start, fitted.history)
 
 
 def views_of(

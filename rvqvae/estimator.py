@@ -141,9 +141,10 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         self._seed_ = seed
         self._prior: GatedPixelCNN | None = None
         if prior is not None:
-            weights = 1 - self.outlier_probability_[self.inlier_mask_]
+            rows = found.learned[self.inlier_mask_[found.learned]]
+            weights = 1 - self.outlier_probability_[rows]
             self._prior = fit_inlier_prior(
-                found.scorer.model, samples[self.inlier_mask_], prior, seed=seed, weights=weights,
+                found.scorer.model, samples[rows], prior, seed=seed, weights=weights,
                 report=self._told(prior), device=device,
             )  # fmt: skip
         self._classes: Classes | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
@@ -19,6 +20,8 @@ from rvqvae.priors.training import Report
 GROUP = 35
 """Inliers to a group, on average."""
 DIMENSIONS = 48
+FITTED, BLOCK = 32_768, 8192
+"""Grids that the components are found from, and that are turned into vectors at a time."""
 
 
 def fit_inlier_prior(
@@ -51,7 +54,10 @@ def fit_inlier_prior(
 @torch.no_grad()
 def code_groups(model: TwoCodebookVQVAE, codes: Tensor, groups: int, seed: int) -> Tensor:
     """Group (N,) int64 of each grid (N, h, w), by k-means on principal components of their codewords."""
-    vectors = model.inlier_codebook.codewords.cpu()[codes.cpu()].flatten(1).numpy()
-    components = PCA(min(DIMENSIONS, *vectors.shape), random_state=seed).fit_transform(vectors)
-    found = KMeans(groups, n_init=1, random_state=seed).fit_predict(components)
-    return torch.from_numpy(found).long()
+    words, grids = model.inlier_codebook.codewords.cpu().numpy(), codes.cpu().flatten(1).numpy()
+    few = grids[np.random.default_rng(seed).permutation(len(grids))[:FITTED]]
+    pca = PCA(min(DIMENSIONS, len(few), few.shape[1] * words.shape[1]), random_state=seed)
+    pca.fit(words[few].reshape(len(few), -1))
+    parts = (grids[begin : begin + BLOCK] for begin in range(0, len(grids), BLOCK))
+    components = np.concatenate([pca.transform(words[part].reshape(len(part), -1)) for part in parts])
+    return torch.from_numpy(KMeans(groups, n_init=1, random_state=seed).fit_predict(components)).long()

@@ -89,9 +89,12 @@ def _shape(z: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.flo
 def _mahalanobis(
     z: NDArray[np.floating], centre: NDArray[np.float64], precision: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    offset = z - centre
-    return np.asarray(np.einsum("ij,ij->i", offset @ precision, offset))
+    found = [np.empty(0)]
+    for block in _blocks(z):  # In float64 the whole would be the largest array of all.
+        offset = block - centre
+        found.append(np.einsum("ij,ij->i", offset @ precision, offset))
+    return np.concatenate(found)
 
 
-def _blocks(z: NDArray[np.floating], rows: int = 4096) -> list[NDArray[np.floating]]:
+def _blocks(z: NDArray[np.floating], rows: int = 8192) -> list[NDArray[np.floating]]:
     return [z[i : i + rows] for i in range(0, len(z), rows)]
