@@ -227,7 +227,7 @@ def _variance(data: Tensor) -> float:
 
 
 def _fingerprint(data: Tensor, *settings: object) -> str:
-    digest = hashlib.sha256(data.numpy())
+    digest = hashlib.sha256(data.numpy().data)
     for setting in settings:
         if isinstance(setting, Membership):
             digest.update(setting.log_odds.tobytes())
