@@ -142,18 +142,26 @@ def test_the_seed_decides(folder, quick, tmp_path):
 # Groups
 
 
-def test_groups_of_colour_images_and_of_any_number():
+def vectors_in_groups(n):
+    """(n, 12), one half of them far from the other."""
     draw = np.random.default_rng(0)
-    views = [draw.normal(size=(30, 12)) for _ in range(2)]
-    for view in views:
-        view[:15] += 9
-    found = find_groups(views, 2)
+    return (draw.normal(size=(n, 12)) + 9 * (np.arange(n) < n // 2)[:, None]).astype(np.float32)
+
+
+def test_groups_of_any_number():
+    vectors = vectors_in_groups(30)
+    found = find_groups(vectors, 2)
     assert found.labels.shape == found.probability.shape == (30,)
     assert adjusted_rand_score(np.arange(30) < 15, found.labels) == 1
-    alone = find_groups(views, 1)
+    alone = find_groups(vectors, 1)
     assert not alone.labels.any() and (alone.probability == 1).all()
     with pytest.raises(InputError, match="31 is more than the 30"):
-        find_groups(views, 31)
+        find_groups(vectors, 31)
+
+
+def test_images_that_are_not_learned_from_are_assigned():
+    found = find_groups(vectors_in_groups(400), 2, most=60)
+    assert adjusted_rand_score(np.arange(400) < 200, found.labels) == 1
 
 
 def test_default_number_of_groups():

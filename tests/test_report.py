@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from rvqvae.errors import InputError
 from rvqvae.manifest import Row, read_manifest, write_manifest
-from rvqvae.report import Card, write_report
+from rvqvae.report import Card, Group, write_report
 
 HOSTILE = (
     "a,b.png",
@@ -59,7 +59,9 @@ def make_card(index, channels=1):
     return Card(index, image, (image[0] / 255.0).astype(np.float32), 255 - image)
 
 
-def write(path, rows=ROWS, cards=range(40), threshold=0.5, title="photos", thumbnails=None, **summary):
+def write(
+    path, rows=ROWS, cards=range(40), threshold=0.5, title="photos", thumbnails=None, groups=(), **summary
+):
     status = [row.status for row in rows]
     kept = sum(row.keep for row in rows)
     counts = {
@@ -79,6 +81,7 @@ def write(path, rows=ROWS, cards=range(40), threshold=0.5, title="photos", thumb
         threshold=threshold,
         cards=[card if isinstance(card, Card) else make_card(card) for card in cards],
         thumbnails=thumbnails,
+        groups=groups,
     )
     return path.read_text(encoding="utf-8")
 
@@ -180,10 +183,23 @@ def test_what_is_alike_is_held_once_and_small(tmp_path):
     assert list(data["thumbnails"]) == ["50", "51"]
     np.testing.assert_array_equal(pixels(data["thumbnails"]["50"]), THUMBNAILS[50][0])
     assert data["thumbnails"]["51"].startswith("data:image/jpeg;base64,")
-    with pytest.raises(InputError, match="row 50 is alike to a card and has no thumbnail"):
+    with pytest.raises(InputError, match="row 50 is shown without a card and has no thumbnail"):
         write(tmp_path / "r.html", cards=ALIKE)
     with pytest.raises(InputError, match=r"row 99.*62 rows"):
         write(tmp_path / "r.html", cards=[replace(ALIKE[1], alike=(99,))])
+
+
+GROUPS = [Group((0, 1, 2, 50), (0, 50)), *(Group((row, row + 10), (52,)) for row in range(10, 18))]
+
+
+def test_groups_and_their_pictures_are_held(tmp_path):
+    data = data_of(write(tmp_path / "r.html", groups=GROUPS, thumbnails=THUMBNAILS))
+    assert data["groups"][0] == {"rows": [0, 1, 2, 50], "shown": [0, 50]} and len(data["groups"]) == 9
+    assert list(data["thumbnails"]) == ["50", "52"]
+    with pytest.raises(InputError, match="row 50 is shown without a card"):
+        write(tmp_path / "r.html", groups=GROUPS)
+    with pytest.raises(InputError, match=r"group has row 62, but there are 62 rows"):
+        write(tmp_path / "r.html", groups=[Group((62,), ())])
 
 
 @pytest.mark.parametrize("share", [None, float("nan")])
@@ -424,6 +440,42 @@ def test_what_is_alike_is_marked_at_once(visit, tmp_path):
     assert same(exported(page, tmp_path / "reviewed.csv"), ROWS)
 
 
+def test_a_whole_group_is_kept_or_dropped(visit, tmp_path):
+    page = visit(cards=[0, 1], groups=GROUPS, thumbnails=THUMBNAILS)
+    group, members = page.locator(".kin").first, (0, 1, 2, 50)
+    assert group.locator("img").evaluate_all("images => images.every(i => i.naturalWidth)")
+    drop, keep = (group.get_by_role("button", name=name) for name in ("Drop all", "Keep all"))
+    drop.click()
+    assert "4 dropped" in group.inner_text() and drop.get_attribute("aria-pressed") == "true"
+    assert page.inner_text("#progress-text") == "2 of 2 reviewed, and 2 more"
+    page.locator(".card").first.get_by_role("button", name="Keep").click()
+    assert "3 dropped" in group.inner_text() and drop.get_attribute("aria-pressed") == "false"
+    page.reload()
+    rows = exported(page, tmp_path / "reviewed.csv")
+    assert [i for i, row in enumerate(rows) if row.reason == "reviewed by hand"] == [*members]
+    assert sum(rows[i].keep for i in members) == 1
+    keep.click()
+    assert "0 dropped" in group.inner_text()
+    keep.click()
+    assert page.inner_text("#progress-text") == "0 of 2 reviewed"
+    assert same(exported(page, tmp_path / "reviewed.csv"), ROWS)
+    for _ in range(4):
+        page.click("#undo")
+    assert page.locator("#undo").is_disabled()
+
+
+def test_groups_follow_the_threshold_and_fold(visit):
+    page = visit(groups=GROUPS, thumbnails=THUMBNAILS)
+    assert page.locator(".kin:visible").count() == 5
+    page.click("#more-groups")
+    assert page.locator(".kin:visible").count() == 9 and page.locator("#more-groups").is_hidden()
+    page.fill("#threshold", "0")
+    assert "4 dropped" in page.locator(".kin").first.inner_text()
+    page.fill("#threshold", "1")
+    assert "0 dropped" in page.locator(".kin").first.inner_text()
+    assert visit().locator("#groups").is_hidden()
+
+
 def test_what_is_alike_is_marked_by_keyboard(visit):
     page = visit(cards=ALIKE, thumbnails=THUMBNAILS)
     page.click("#start")
@@ -476,7 +528,14 @@ def test_page_works_without_storage(visit):
 
 
 @pytest.mark.parametrize(
-    "stored", ["null", "{", '{"threshold": 7, "history": []}', '{"threshold":0,"history":[[9e9,true]]}']
+    "stored",
+    [
+        "null",
+        "{",
+        '{"threshold": 7, "history": []}',
+        '{"threshold":0,"history":[[9e9,true]]}',
+        '{"threshold":0,"history":[[{"group":3},true]]}',
+    ],
 )
 def test_foreign_storage_is_ignored(visit, stored):
     page = visit(cards=[0], script=f"Storage.prototype.getItem = () => {stored!r}")

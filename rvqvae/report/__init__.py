@@ -61,6 +61,15 @@ class Card:
     """Rows of other images, those most like this one first."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """Images that look alike, which the page keeps or drops together."""
+
+    rows: tuple[int, ...]
+    shown: tuple[int, ...]
+    """Those of the rows that stand for the group, each with a card or a thumbnail."""
+
+
 def write_report(
     path: Path,
     *,
@@ -70,11 +79,13 @@ def write_report(
     threshold: float,
     cards: Sequence[Card],
     thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
+    groups: Sequence[Group] = (),
 ) -> None:
     """Write the page: ``summary`` as in summary.json, ``rows`` as in manifest.csv, an image for each card.
 
     ``threshold`` is the cut on the outlier probability that the rows' ``keep`` was made with.
-    ``thumbnails``: small pictures (C, H, W) of the rows that cards are alike to and that have no card.
+    ``thumbnails``: small pictures (C, H, W) of the rows that cards are alike to, or ``groups`` show, and that
+    have no card.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold is {threshold}, but must be a probability: give one from 0 to 1")
@@ -87,7 +98,7 @@ def write_report(
         counts={"found": summary["images"], **{name: summary[name] for name in COUNTS}},
         sections=SECTIONS,
         details=_flat(summary),
-        data=_json(_data(rows, threshold, cards, thumbnails or {})),
+        data=_json(_data(rows, threshold, cards, thumbnails or {}, groups)),
         style=style,
         style_hash=_csp_hash(style),
         script=script,
@@ -128,7 +139,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _data(
-    rows: Sequence[Row], threshold: float, cards: Sequence[Card], thumbnails: Mapping[int, NDArray[np.uint8]]
+    rows: Sequence[Row],
+    threshold: float,
+    cards: Sequence[Card],
+    thumbnails: Mapping[int, NDArray[np.uint8]],
+    groups: Sequence[Group],
 ) -> dict[str, Any]:
     columns = {name: [_text(getattr(row, name)) for row in rows] for name in Row._fields}
     return {
@@ -137,7 +152,8 @@ def _data(
         "threshold": threshold,
         "columns": columns,
         "cards": _cards(rows, threshold, cards),
-        "thumbnails": _thumbnails(cards, thumbnails),
+        "groups": _groups(groups, len(rows)),
+        "thumbnails": _thumbnails(cards, groups, thumbnails),
     }
 
 
@@ -157,12 +173,22 @@ def _cards(rows: Sequence[Row], threshold: float, cards: Sequence[Card]) -> list
     ]
 
 
-def _thumbnails(cards: Sequence[Card], pictures: Mapping[int, NDArray[np.uint8]]) -> dict[int, str]:
-    """By row, of what is alike to a card and has none itself."""
-    wanted = {row for card in cards for row in card.alike} - {card.index for card in cards}
+def _thumbnails(
+    cards: Sequence[Card], groups: Sequence[Group], pictures: Mapping[int, NDArray[np.uint8]]
+) -> dict[int, str]:
+    """By row, of what is alike to a card or shown of a group, and has no card."""
+    wanted = {row for card in cards for row in card.alike} | {row for group in groups for row in group.shown}
+    wanted -= {card.index for card in cards}
     if missing := wanted - pictures.keys():
-        raise InputError(f"row {min(missing)} is alike to a card and has no thumbnail: give one")
+        raise InputError(f"row {min(missing)} is shown without a card and has no thumbnail: give one")
     return {row: _small(pictures[row].transpose(1, 2, 0)) for row in sorted(wanted)}
+
+
+def _groups(groups: Sequence[Group], rows: int) -> list[dict[str, Any]]:
+    for row in (row for group in groups for row in (*group.rows, *group.shown)):
+        if not 0 <= row < rows:
+            raise InputError(f"a group has row {row}, but there are {rows} rows: give the index of a row")
+    return [{"rows": group.rows, "shown": group.shown} for group in groups]
 
 
 def _checked(card: Card, rows: int) -> Card:

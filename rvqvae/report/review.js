@@ -13,7 +13,8 @@ const scored = probability.filter((p) => !Number.isNaN(p));
 const BY_HAND = "reviewed by hand";
 const BINS = 50;
 const PAGE = 200; // files, and
-const FIRST = 24; // cards of a section, that are shown before more are asked for
+const FIRST = 24; // cards of a section, and
+const FIRST_GROUPS = 5; // that are shown before more are asked for
 
 const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en-US");
@@ -28,15 +29,17 @@ function shown(path) {
     .replace(/[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, "\ufffd");
 }
 
-/* ---- Decisions: a history of [row or rows, keep or null], of which the last word on a row counts ---- */
+/* ---- Decisions: a history of [row, rows or {group}, keep or null], of which the last word on a row counts ---- */
 
 const state = { threshold: data.threshold, history: [] };
 const decisions = new Map();
 
+const rowsOf = (what) => data.groups[what?.group]?.rows ?? [what].flat();
+
 function replay() {
   decisions.clear();
-  for (const [rows, keep] of state.history) {
-    for (const row of [rows].flat()) {
+  for (const [what, keep] of state.history) {
+    for (const row of rowsOf(what)) {
       if (keep === null) decisions.delete(row);
       else decisions.set(row, keep);
     }
@@ -46,9 +49,10 @@ function replay() {
 function restore() {
   try {
     const saved = JSON.parse(localStorage.getItem(data.key));
-    const reviewable = new Set(data.cards.flatMap((card) => [card.row, ...card.alike]));
-    const valid = ([rows, keep]) =>
-      [rows].flat().every((row) => reviewable.has(row)) && (keep === null || typeof keep === "boolean");
+    const grouped = data.groups.flatMap((group) => group.rows);
+    const reviewable = new Set([...data.cards.flatMap((card) => [card.row, ...card.alike]), ...grouped]);
+    const valid = ([what, keep]) =>
+      rowsOf(what).every((row) => reviewable.has(row)) && (keep === null || typeof keep === "boolean");
     if (!(saved.threshold >= 0 && saved.threshold <= 1 && saved.history.every(valid))) return;
     Object.assign(state, { threshold: saved.threshold, history: saved.history });
     replay();
@@ -289,6 +293,7 @@ function refresh() {
   $("reset").disabled = state.threshold === data.threshold;
   place();
   cards.forEach(paintCard);
+  groups.forEach(paintGroup);
   const done = cards.filter(FILTERS.done).length;
   const others = decisions.size - done;
   $("progress-text").textContent =
@@ -332,7 +337,7 @@ function undo() {
   if (!last) return undefined;
   replay();
   changed();
-  const rows = [last[0]].flat();
+  const rows = rowsOf(last[0]);
   say(`Undone: ${rows.length > 1 ? `${rows.length} images` : shown(columns.path[rows[0]])}`);
   return visible.find(({ row }) => row === rows[0]);
 }
@@ -342,11 +347,12 @@ function toggleHeat(card) {
   picture.setAttribute("aria-pressed", picture.getAttribute("aria-pressed") !== "true");
 }
 
-function mark(rows, keep) {
-  state.history.push([rows, keep]);
+function mark(what, keep) {
+  state.history.push([what, keep]);
   replay();
   changed();
-  say(`${keep ? "Kept" : "Dropped"}: ${number(rows.length)} images. ${$("progress-text").textContent}`);
+  const word = keep === null ? "No longer decided by hand" : keep ? "Kept" : "Dropped";
+  say(`${word}: ${number(rowsOf(what).length)} images. ${$("progress-text").textContent}`);
 }
 
 /* ---- Images alike ---- */
@@ -398,6 +404,50 @@ function markAlike(keep) {
   if (!rows.length) return;
   $("alike").close();
   mark(rows, keep);
+}
+
+/* ---- Groups ---- */
+
+function makeGroup({ shown: few }, index) {
+  const item = $("kin").content.cloneNode(true).firstElementChild;
+  item.hidden = index >= FIRST_GROUPS;
+  item.querySelector(".which").textContent = number(index + 1);
+  item.querySelector(".strip").append(...few.map(makePicture));
+  for (const button of item.querySelectorAll("button")) button.value = index;
+  return item;
+}
+
+function makePicture(row) {
+  const picture = document.createElement("img");
+  picture.alt = picture.title = shown(columns.path[row]);
+  picture.addEventListener("load", () =>
+    picture.classList.toggle("small", Math.max(picture.naturalWidth, picture.naturalHeight) <= 32));
+  picture.src = thumbnail(row);
+  return picture;
+}
+
+const groups = data.groups.map(makeGroup);
+
+function paintGroup(item, index) {
+  const { rows } = data.groups[index];
+  const dropped = rows.filter((row) => !keeps(row)).length;
+  item.querySelector(".size").textContent = `${number(rows.length)} images`;
+  item.querySelector(".now").textContent = `${number(dropped)} dropped`;
+  item.classList.toggle("dropped", dropped > 0);
+  for (const button of item.querySelectorAll("[data-whole]"))
+    button.setAttribute("aria-pressed", rows.every((row) => decisions.get(row) === (button.dataset.whole === "true")));
+}
+
+// Pressed once more, the images follow the threshold again.
+function markGroup({ value, dataset, ariaPressed }) {
+  mark({ group: Number(value) }, ariaPressed === "true" ? null : dataset.whole === "true");
+}
+
+function showAllGroups() {
+  const next = groups.find((item) => item.hidden);
+  for (const item of groups) item.hidden = false;
+  $("more-groups").hidden = true;
+  next.querySelector("button").focus();
 }
 
 /* ---- Export ---- */
@@ -500,6 +550,7 @@ function onClick(event) {
   else if (button?.matches(".tile")) toggleTile(button);
   else if (button?.dataset.all) markAlike(button.dataset.all === "true");
   else if (button?.matches(".close")) $("alike").close();
+  else if (button?.dataset.whole) markGroup(button);
 }
 
 function start() {
@@ -517,6 +568,11 @@ function start() {
   $("threshold").addEventListener("input", (event) => moveThreshold(event.target.valueAsNumber));
   $("threshold").addEventListener("change", arrange);
   $("reset").addEventListener("click", () => { moveThreshold(data.threshold); arrange(); });
+  $("groups").hidden = !groups.length;
+  $("groups").querySelector("ul").append(...groups);
+  $("more-groups").textContent = `Show all ${number(groups.length)} groups`;
+  $("more-groups").hidden = groups.length <= FIRST_GROUPS;
+  $("more-groups").addEventListener("click", showAllGroups);
   $("filter").addEventListener("change", arrange);
   $("order").addEventListener("change", arrange);
   $("heat").addEventListener("change", (event) => document.body.classList.toggle("all-heat", event.target.checked));

@@ -84,7 +84,7 @@ def _clean(
     estimator = fit_pixels_together(options, folder.work, progress)
     rows = manifest_rows(found, estimator)
     write_manifest(out / "manifest.csv", rows)
-    review = review_cards(found, estimator, THRESHOLD, progress)
+    shown = review_cards(found, estimator, THRESHOLD, options.seed, progress)
     summary = {
         **_counts(found.entries, rows),
         "contamination": float(estimator.contamination_),
@@ -104,8 +104,7 @@ def _clean(
         summary=summary,
         rows=rows,
         threshold=THRESHOLD,
-        cards=review.cards,
-        thumbnails=review.thumbnails,
+        **shown._asdict(),
     )
     estimator.save(out / "model", metadata=model_metadata(found.side))
     write_json(out / "summary.json", summary)

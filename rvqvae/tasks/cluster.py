@@ -83,6 +83,7 @@ def _cluster(
 ) -> None:
     from rvqvae.clustering.groups import default_groups, find_groups
     from rvqvae.features import extract_views
+    from rvqvae.membership.view import JointView
 
     start, out, device = time.monotonic(), folder.path, usable_device(options.device)
     tell = progress or (lambda *_: None)
@@ -94,7 +95,8 @@ def _cluster(
     tell("features", 0, n)
     views = extract_views(found.images, device=device)
     tell("features", n, n)
-    groups = find_groups(views, k, seed=options.seed, device=device, progress=progress)
+    vectors = JointView.fit(views, options.seed)(views)
+    groups = find_groups(vectors, k, seed=options.seed, device=device, progress=progress)
     members = _surest_first(groups.labels, groups.probability, k)
     for old in (out / GRIDS).glob("*.png"):  # Of other files in the same folder, with more clusters.
         old.unlink()

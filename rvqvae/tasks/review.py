@@ -1,4 +1,4 @@
-"""The images that the review page shows: with their heat map, the nearest inlier, and what is alike."""
+"""What the review page shows: images with their heat map, the nearest inlier and what is alike; groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from rvqvae.report import Card
+from rvqvae.report import Card, Group
 from rvqvae.sources import Inventory
 from rvqvae.tasks.options import Progress
 from rvqvae.tasks.search import compared_by
@@ -24,20 +24,35 @@ THUMBNAIL, SMALL = 96, 48  # pixels
 ALIKE, POOL = 12, (900, 600)
 """Images that are shown as alike to each; the most outlying and the borderline ones among which they are
 found, because features of all images would take long, and those that belong clearly need no decision."""
+GROUPED, LEARNED, MEMBERS = 100, 3000, 12
+"""Images without which there are no groups; from which groups are learned at most; shown of each group."""
 GRID, COMPONENTS, CANDIDATES = 16, 32, 20_000
 BATCH = 1024
 
 
 class Review(NamedTuple):
-    """The cards, and small pictures (C, H, W) of the rows that they are alike to, as `write_report` takes."""
+    """As `write_report` takes it."""
 
     cards: list[Card]
+    groups: list[Group]
     thumbnails: dict[int, NDArray[np.uint8]]
+    """Small pictures (C, H, W) of the rows that cards are alike to, or groups show."""
 
 
 def review_cards(
-    found: Inventory, estimator: RobustVQVAE, threshold: float, progress: Progress | None = None
+    found: Inventory, estimator: RobustVQVAE, threshold: float, seed: int, progress: Progress | None = None
 ) -> Review:
+    """Cards of the most telling images, and groups of all, the most outlying first of each."""
+    cards = _cards(found, estimator, threshold, progress)
+    groups = _groups(found, estimator, seed, progress)
+    others = {row for card in cards for row in card.alike} | {row for group in groups for row in group.shown}
+    index = {int(row): i for i, row in enumerate(found.rows)}
+    return Review(cards, groups, {row: _thumbnail(found.images[index[row]], SMALL) for row in others})
+
+
+def _cards(
+    found: Inventory, estimator: RobustVQVAE, threshold: float, progress: Progress | None = None
+) -> list[Card]:
     """Cards of the most outlying images and of those nearest to the threshold, most outlying first."""
     shown = _most_telling(estimator, threshold, OUTLYING, BORDERLINE)
     images = found.images[shown]
@@ -57,8 +72,36 @@ def review_cards(
         )
         if progress is not None:
             progress("report", done, len(shown))
-    others = np.unique(alike)
-    return Review(cards, {int(found.rows[i]): _thumbnail(found.images[i], SMALL) for i in others})
+    return cards
+
+
+def _groups(
+    found: Inventory, estimator: RobustVQVAE, seed: int, progress: Progress | None = None
+) -> list[Group]:
+    """All images in groups that look alike; none of a set so small that groups would be arbitrary."""
+    from rvqvae.clustering.groups import default_groups, find_groups
+
+    if (n := len(found.images)) < GROUPED:
+        return []
+    vectors = compared_by(estimator, found.images, progress)
+    k = default_groups(n)
+    labels, sureness = find_groups(vectors, k, most=LEARNED, seed=seed)
+    order = np.argsort(-sureness, kind="stable")
+    members = [rows for rows in (order[labels[order] == group] for group in range(k)) if len(rows)]
+    members.sort(key=lambda rows: -estimator.outlier_probability_[rows].mean())
+    return [
+        Group(_integers(found.rows[np.sort(rows)]), _integers(found.rows[rows[_spread(len(rows))]]))
+        for rows in members
+    ]
+
+
+def _spread(n: int) -> NDArray[np.intp]:
+    """At most MEMBERS of ``n`` places, evenly from the first to the last."""
+    return np.unique(np.linspace(0, n - 1, MEMBERS).astype(np.intp))
+
+
+def _integers(rows: NDArray[np.integer]) -> tuple[int, ...]:
+    return tuple(map(int, rows))
 
 
 def _most_telling(
