@@ -86,7 +86,7 @@ class PQVAE(Autoencoder):
     hidden: tuple[int, ...] = (512, 256)
     n_codebooks: int = 4
     n_codes: int = 256
-    strength: float = 0.1
+    strength: float = 3.0
     commitment: float = 2.5
 
     def codes(self, X: ArrayLike) -> NDArray[np.uint8]:
