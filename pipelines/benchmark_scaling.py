@@ -6,7 +6,7 @@
 
 Digits with a share of clothes among them, made from MNIST and Fashion-MNIST by small rotations and shifts: as
 many as wanted, but not as varied as so many photographs. Each size is cleaned as `rvqvae clean` does, in a
-process of its own, with all defaults; its peak memory is what the system says of that process, the pages of
+process of its own, with its defaults; its peak memory is what the system says of that process, the pages of
 the pixel file that it has looked at included. The truth serves the AUROC alone. Sizes that are done are read.
 
 The comparison trains the Robust VQ-VAE on the committed samples, by one process with two threads and by two
@@ -107,12 +107,15 @@ def moved(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uin
 # Cleaning them
 
 
-def cost_of(n: int, rate: float, root: str | None, seed: int, threads: int, folder: Path) -> Cost:
+def cost_of(
+    n: int, rate: float, root: str | None, seed: int, threads: int, epochs: int | None, folder: Path
+) -> Cost:
     """Clean ``n`` images in a process of its own; what it leaves behind is removed but for the figures."""
     made, out = folder / f"images-{n}.npz", folder / f"cleaned-{n}"
     outlier = write_set(made, n, rate, root, seed)
     job = ["-m", "pipelines.benchmark_scaling", "--clean", str(made), "--out", str(out)]
     job += ["--seed", str(seed), "--threads", str(threads)]
+    job += [] if epochs is None else ["--epochs", str(epochs)]
     before = cpu_of_children()
     done = subprocess.run(
         [sys.executable, *job],
@@ -140,7 +143,7 @@ def cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def clean_and_tell(images: str, out: str, seed: int, threads: int) -> None:
+def clean_and_tell(images: str, out: str, seed: int, threads: int, epochs: int | None) -> None:
     """One process: clean, then print the seconds of each stage."""
     stages: dict[str, float] = {}
     before, last = "start", perf_counter()
@@ -151,7 +154,8 @@ def clean_and_tell(images: str, out: str, seed: int, threads: int) -> None:
         stages[name] = stages.get(name, 0.0) + perf_counter() - last
         before, last = stage, perf_counter()
 
-    task.clean(images, out, FitOptions(seed=seed, workers=threads), progress=progress)
+    options = FitOptions(seed=seed, workers=threads, epochs=epochs, prior_epochs=epochs)
+    task.clean(images, out, options, progress=progress)
     progress("write", 0, 0)
     print(json.dumps(stages))
 
@@ -249,6 +253,7 @@ def benchmark_scaling(
     rate: float = 0.1,
     seed: int = 0,
     threads: int = 1,
+    epochs: int | None = None,
     rounds: int = 0,
     root: str | None = None,
     out: str = "runs/scaling",
@@ -263,6 +268,7 @@ def benchmark_scaling(
         rate: share of outliers
         seed: of the set and of the cleaning
         threads: of the cleaning
+        epochs: of the training and of the prior, in place of the defaults, for a quick look
         rounds: turns of the comparison of two processes with two threads, of which the median counts
         root: folder with the full sets; the committed samples without it
         out: folder of the results
@@ -273,7 +279,7 @@ def benchmark_scaling(
     if train:
         return train_and_tell(2000, 2)
     if clean is not None:
-        return clean_and_tell(clean, out, seed, threads)
+        return clean_and_tell(clean, out, seed, threads, epochs)
     if (sizes and min(sizes) < 100) or not 0 < rate < 0.5 or threads < 1 or rounds < 0:
         raise InputError(
             f"sizes={list(sizes)}, rate={rate}, threads={threads}, rounds={rounds} are out of range: "
@@ -281,7 +287,7 @@ def benchmark_scaling(
         )
     folder, console = Path(out), Console()
     folder.mkdir(parents=True, exist_ok=True)
-    identity: dict[str, Any] = {"rate": rate, "seed": seed, "full_set": root is not None}
+    identity: dict[str, Any] = {"rate": rate, "seed": seed, "epochs": epochs, "full_set": root is not None}
     claimed = folder / "identity.json"
     if claimed.exists() and json.loads(claimed.read_text()) != identity:
         raise InputError(f"out={out!r} holds the figures of other sets: choose another folder")
@@ -293,7 +299,7 @@ def benchmark_scaling(
             path = folder / f"cost-{n}.json"
             if not path.exists():
                 console.print(f"{n:,} images", highlight=False)
-                cost = cost_of(n, rate, root, seed, threads, folder)
+                cost = cost_of(n, rate, root, seed, threads, epochs, folder)
                 write_atomically(path, (json.dumps(cost._asdict()) + "\n").encode())
                 tracker.metrics({"seconds": cost.seconds, "peak_gib": cost.peak_gib}, step=n)
         costs = sorted(Cost(**json.loads(path.read_text())) for path in folder.glob("cost-*.json"))
