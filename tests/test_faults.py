@@ -8,6 +8,7 @@ prints how many it survived; ``RVQVAE_FAULTS_SEED`` draws others.
 """
 
 import functools
+import gc
 import io
 import itertools
 import json
@@ -88,7 +89,14 @@ def in_process(context, job: Callable[[], object], setup: Callable[[], object] |
 def _run(job: Callable[[], object], setup: Callable[[], object] | None) -> None:
     import torch
 
+    import rvqvae.learned
+    import rvqvae.training
+
     torch.set_num_threads(1)
+    gc.freeze()  # Else the million objects imported are looked through, and thereby copied, by each process.
+    # What takes most of the time of so small a job, and keeps nothing between runs.
+    rvqvae.learned.PATCHES = 2000
+    rvqvae.training.perceptual_loss = _pixel_loss
     devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(devnull, stream)
@@ -96,6 +104,10 @@ def _run(job: Callable[[], object], setup: Callable[[], object] | None) -> None:
         setup()
     result = job()
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _pixel_loss(images, reconstructions, weights, _):
+    return (weights * (images - reconstructions).square().mean((1, 2, 3))).mean()
 
 
 def die_at(moment: int) -> None:
@@ -210,6 +222,11 @@ def in_two(context, job: Callable[[], object], *ways: Callable[[], None] | None)
         port = free.getsockname()[1]
     setups = [functools.partial(place, rank, port, way) for rank, way in enumerate(ways)]
     running = [started(context, functools.partial(led, job), setup) for setup in setups]
+    while not any(process.exitcode for process in running) and any(process.is_alive() for process in running):
+        time.sleep(0.05)
+    for process in running:
+        process.join(60)
+        process.kill()  # As torchrun does, should it wait for one that died before they had met.
     return tuple(map(ended, running))
 
 
@@ -228,7 +245,7 @@ def test_a_job_of_two_processes_is_taken_up(processes, images, whole, tmp_path, 
         out = tmp_path / str(i)
         job = jobs(images, model, out)[name]
         codes = in_two(processes, job, *([None, way] if rank else [way, None]))
-        assert codes in ((0, 0), ((1, -signal.SIGKILL) if rank else (-signal.SIGKILL, 1))), way
+        assert codes == (0, 0) or (codes[rank] == -signal.SIGKILL and codes[1 - rank] != 0), way
         killed += codes != (0, 0)
         assert in_two(processes, job, None, None) == (0, 0), way
         assert contents(out) == contents(tmp_path / "whole"), way
