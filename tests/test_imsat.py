@@ -268,7 +268,7 @@ def test_the_statistics_are_followed_again_after_an_error():
 def test_at_the_start_nothing_is_decided():
     made = Perceptron(784, (1200, 1200), 10, generator()).train()
     p = made(torch.randn(50, 784, generator=generator())).softmax(1).detach()
-    assert float((p - 0.1).abs().max()) < 1e-3
+    assert float((p - 0.1).abs().max()) < 5e-3
 
 
 def test_a_network_depends_on_its_generator_alone():

@@ -9,8 +9,12 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-SPREAD, LAST_SPREAD = 0.1, 1e-4
-"""Standard deviation of the initial weights times the square root of their fan-in (the authors' code)."""
+SPREAD, LAST_SPREAD = 0.1**0.5, 1e-4**0.5
+"""Standard deviation of the initial weights times the square root of their fan-in.
+
+The authors' code says wscale = .1 and .0001, of which Chainer takes the square root. With .1 itself Adam
+turns the small weights about in its first steps, and three of MNIST's digits stay mixed for long.
+"""
 
 
 class Perceptron(nn.Sequential):
