@@ -82,7 +82,7 @@ CLASSIFICATION["DenoisingAE"] = denoising
 
 # Bidirectional adversarial members ---------------------------------------------------------------------
 
-EPOCHS: dict[type[BiGAN], int] = {BiGAN: 4, ALI: 2}
+EPOCHS: dict[type[BiGAN], int] = {BiGAN: 12, ALI: 12}
 
 
 def neighbour(bench: Bench, embed: Embed) -> float:

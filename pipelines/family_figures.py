@@ -9,6 +9,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from scipy.stats import rankdata
 
 from rvqvae.figures import STYLE, generation_figure
 
@@ -45,22 +47,26 @@ def array(folder: Path, name: str, seed: int) -> Path:
 
 
 def scatter(codes: dict[str, Path], measured: dict[str, tuple[float, float]]) -> Figure:
-    """Held-out digits by two numbers each, one panel a method."""
+    """Held-out digits by two numbers each, one panel a method.
+
+    By ranks: an autoencoder's numbers have no scale of their own, and a few far ones would crowd the rest.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure((4.2 * len(codes), 4.4), layout="constrained")
         panels = figure.subplots(1, len(codes), squeeze=False)[0]
         for panel, (name, path) in zip(panels, codes.items(), strict=True):
             with np.load(path) as kept:
-                points, labels = kept["codes"], kept["labels"]
+                points, labels = rankdata(kept["codes"], axis=0), kept["labels"]
             for digit in range(10):
                 part = points[labels == digit]
                 panel.scatter(*part.T, s=5, linewidths=0, alpha=0.7, color=COLOURS(digit), label=str(digit))
                 panel.annotate(
-                    str(digit), np.median(part, 0), weight="bold", size=11, ha="center", va="center"
-                )
+                    str(digit), np.median(part, 0), weight="bold", size=12, ha="center", va="center",
+                    path_effects=[withStroke(linewidth=3, foreground="white")],
+                )  # fmt: skip
             error, trust = measured[name]
             panel.set_title(f"{name}: squared error {error:.1f}, trustworthiness {trust:.3f}")
-            panel.set(xticks=[], yticks=[])
+            panel.set(xticks=[], yticks=[], xlabel="rank of the first number", ylabel="rank of the second")
             for side in panel.spines.values():
                 side.set_visible(False)
         return figure
