@@ -106,9 +106,9 @@ class SoftVQVAE(Autoencoder):
     ``weighting``: "posterior" as in the paper; "released" as in the authors' notebook; "nearest" is a hard
     VQ-VAE, all else being equal. Seen on MNIST, with 940 steps of the authors' settings: "released" repeats
     their curve (training error .417; the notebook says .424 after 900 steps and .390 after 1,000),
-    "posterior" lags (.495), because latent_dim times log sigma makes the weights hard from the start: a mean
-    batch uses 41 codewords in place of 83. The error falls with steps times learning rate, the way that
-    the codewords can go: few epochs of large batches leave it high.
+    "posterior" lags (.495), because latent_dim times log sigma makes the weights hard from the start: the
+    test images use 41 codewords (perplexity) in place of 83. The error falls with steps and with the learning
+    rate: few epochs of large batches leave it high.
     """
 
     latent_dim: int = 64
