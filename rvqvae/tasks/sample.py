@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rvqvae.errors import InputError
 from rvqvae.figures import image_grid, save_png
@@ -48,7 +48,7 @@ def sample(
         raise InputError(f"n={n} is out of range: it must be >= 1")
     check_outside(out, model)
     job = {"job": "sample", "model": str(Path(model).resolve()), "n": n, "seed": seed}
-    how = {
+    how: dict[str, Any] = {
         "temperature": temperature, "top_p": top_p, "max_outlier_probability": max_outlier_probability,
     }  # fmt: skip
     inputs = digest_of(model=model_folder(model))
