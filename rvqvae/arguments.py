@@ -18,7 +18,7 @@ from jsonargparse import (
     get_loader,
     set_loader,
 )
-from yaml import YAMLError
+from yaml import AliasToken, YAMLError, scan
 
 from rvqvae.errors import InputError
 from rvqvae.tasks.options import Copy, FitOptions
@@ -48,6 +48,7 @@ def parse(arguments: list[str]) -> tuple[str, Namespace]:
         prog="rvqvae",
         description="Learn what the majority of a dirty image set looks like: clean it, sample, score.",
         formatter_class=_Formatter,
+        parser_mode=YAML,  # Which the commands take over.
         exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"rvqvae {version('rvqvae')}")
@@ -58,6 +59,8 @@ def parse(arguments: list[str]) -> tuple[str, Namespace]:
         values = parser.parse_args(arguments)
     except ArgumentError as error:
         raise _plain(error) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--config is not UTF-8 text ({error}): save it as such") from error
     return values.subcommand, values[values.subcommand]
 
 
@@ -101,6 +104,8 @@ def copy_of(values: Namespace) -> Copy | None:
 
 def _load(text: str) -> Any:
     """YAML whose names are spelled as the flags are, with or without dashes."""
+    if any(isinstance(token, AliasToken) for token in scan(text)):  # A few unfold to more than the memory.
+        raise YAMLError("aliases are not followed: write the value itself")
     values = get_loader("yaml")(text)
     if isinstance(values, dict):
         return {str(name).replace("-", "_"): value for name, value in values.items()}

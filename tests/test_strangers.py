@@ -166,6 +166,42 @@ def test_no_name_in_a_zip_leads_out(tmp_path):
     assert not list(tmp_path.rglob("*.png"))
 
 
+CONFIG = b"clean:\n  images: photos\n  out: cleaned\n  epochs: 3\n  contamination: 0.1\n  seed: 0\n"
+
+
+@FUZZ
+@given(st.data())
+def test_configurations_with_changed_bytes(tmp_path, data):
+    from rvqvae.arguments import parse
+
+    lines = b"\n".join(line.strip() for line in CONFIG.splitlines()[1:])
+    (tmp_path / "c.yaml").write_bytes(mutated(data, lines))
+    with suppress(InputError):
+        parse(["clean", "--config", str(tmp_path / "c.yaml"), "photos", "--out", "cleaned"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: !!python/object/apply:os.system ['touch ran']",
+        "seed: !!python/name:os.system",
+        "images: {class_path: os.system, init_args: {command: touch ran}}",
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(
+            f"{n}: &{n} [{','.join(9 * ['*' + p])}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+    ],
+)
+def test_configurations_run_nothing(tmp_path, text, monkeypatch):
+    from rvqvae.arguments import parse
+
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(text)
+    with pytest.raises(InputError):
+        parse(["clean", "--config", "c.yaml", "photos", "--out", "cleaned"])
+    assert not Path("ran").exists()
+
+
 # Bombs: what a few bytes claim or unfold to
 
 
