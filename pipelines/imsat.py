@@ -211,8 +211,6 @@ class Row(NamedTuple):
     seed: int
     numbers: Numbers
     seconds: float
-    epochs: int
-    """Passes of the training; 0 where there is none."""
 
 
 def run(
@@ -274,7 +272,7 @@ def measure(bench: Bench, name: str) -> Row:
         _ = bench.distances
     begin = time.perf_counter()
     numbers = method(bench)
-    return Row(name, bench.seed, numbers, round(time.perf_counter() - begin, 1), 0)
+    return Row(name, bench.seed, numbers, round(time.perf_counter() - begin, 1))
 
 
 def sheets(rows: list[Row], bench: Bench) -> list[Sheet]:
