@@ -20,7 +20,7 @@ from rvqvae.priors.training import Report
 GROUP = 35
 """Inliers to a group, on average."""
 DIMENSIONS = 48
-FITTED, BLOCK = 32_768, 8192
+FITTED, BLOCK = 16_384, 8192
 """Grids that the components are found from, and that are turned into vectors at a time."""
 
 
