@@ -217,7 +217,7 @@ def test_a_denoising_autoencoder_denoises_better_than_a_plain_one():
     noisy = mask(x, 0.5, generator_of(0))
     error = {}
     for member in (Autoencoder(), DenoisingAE(amount=0.5)):
-        model = small(member, epochs=30, latent_dim=32, hidden=(128,), learning_rate=5e-3).fit(digits)
+        model = small(member, epochs=15, latent_dim=32, hidden=(128,), learning_rate=1e-2).fit(digits)
         with torch.inference_mode():
             error[type(member)] = float((model.network_.reconstruct(noisy) - x).square().mean())
     assert error[DenoisingAE] < 0.9 * error[Autoencoder]
