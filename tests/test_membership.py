@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from data.recipes import load
+from pipelines.benchmark_scaling import moved
 from rvqvae.contamination import contaminate, noise_images
 from rvqvae.errors import InputError
 from rvqvae.features import extract_views
@@ -116,6 +117,17 @@ def test_both_directions_without_a_rate(inlier, outlier, rate):
     start = warm_start(extract_views(made.images), images=made.images, seed=1).membership
     assert roc_auc_score(made.is_outlier, -start.score) > 0.98
     assert abs(start.is_outlier.mean() - rate) < 0.03
+
+
+def test_digits_turned_and_shifted_stay_whole():
+    """Blurred classes leave shallow valleys, and few samples show them shallower still."""
+    rng = np.random.default_rng(0)
+    images = np.concatenate(
+        [load("mnist")[0][rng.permutation(5000)[:900]], load("fashion_mnist")[0][rng.permutation(2500)[:100]]]
+    )
+    images = moved(images, rng)[:, None]
+    outliers = warm_start(extract_views(images), images=images, seed=0).membership.is_outlier
+    assert outliers[:900].mean() < 0.02 and outliers[900:].mean() > 0.8
 
 
 def test_noise_is_foreign():

@@ -18,7 +18,7 @@ from rvqvae.errors import InputError
 from rvqvae.membership.ellipsoid import Ellipsoid
 from rvqvae.membership.linear import FOLDS, Linear, out_of_fold
 from rvqvae.membership.modes import FEWEST as FEWEST_FOR_MODES
-from rvqvae.membership.modes import PARTED, WHOLE, Modes
+from rvqvae.membership.modes import PARTED, Modes, one_mode
 from rvqvae.membership.patches import MOST, foreignness
 from rvqvae.membership.types import Membership, cut_at
 from rvqvae.membership.view import JointView, Views
@@ -129,7 +129,8 @@ def _beside(
         return rule, (max(0.0, low - doubt), min(0.5, high + 0.12 * share + doubt))
     modes = Modes.fit(rest, seed)
     depth = modes(rest)
-    beside = (depth > VALLEY) & (modes.inside <= WHOLE)
+    whole = one_mode(modes.inside, len(rest))
+    beside = (depth > VALLEY) & whole
     if FEWEST_BESIDE <= beside.mean() <= 0.5:
         rule = rule._replace(modes=modes)
         far = rule.far(rest)
@@ -137,7 +138,7 @@ def _beside(
         found = float((far > rule.cut).mean())
         low += share * min(found, float((depth > 1.4 * VALLEY).mean()))
         high += share * (0.1 + 1.5 * found)
-    elif modes.inside <= WHOLE:
+    elif whole:
         high += 0.12 * share
     elif modes.inside <= PARTED:
         high = 0.5
