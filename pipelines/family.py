@@ -11,13 +11,11 @@ seeds or methods adds to it. OUT/table.md and two pictures say what came out.
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import NamedTuple
 
 import numpy as np
 from jsonargparse import auto_cli
@@ -37,9 +35,9 @@ from pipelines import (
 )
 from pipelines.command import exit_status
 from pipelines.family_bench import Bench, Method
+from pipelines.rows import read_rows, write_rows
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown
-from rvqvae.checkpoint import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.tracking import Tracker
 
@@ -100,7 +98,7 @@ def family(
         raise InputError(f"epochs={epochs} is out of range: it must be >= 1")
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, {"full_sets": root is not None, "epochs": epochs or 0})
-    lines = read(folder / "rows.csv")
+    lines = read_rows(folder / "rows.csv", Line)
     params = {"only": only, "seeds": seeds, "epochs": epochs, "full_sets": root is not None}
     with Tracker("family", run_name="family", params=params, directory=folder, enabled=tracking) as parent:
         for seed in seeds:
@@ -109,7 +107,7 @@ def family(
             missing = [key for key in wanted if (*key, seed) not in done]
             for key in track(missing, f"family, seed {seed}", console=console):
                 lines += measure(bench, *key)
-                write(folder / "rows.csv", lines)
+                write_rows(folder / "rows.csv", lines)
                 fresh = [line for line in lines if line[:3] == (*key, seed)]
                 parent.metrics({"/".join([*key, line.measure]): line.value for line in fresh}, step=seed)
         made = sheets(lines)
@@ -144,22 +142,6 @@ def measure(bench: Bench, job: str, method: str) -> Iterator[Line]:
             job, method, bench.seed, row.measure, row.value, row.published, row.low, row.high, seen,
             round(float(seconds), 1),
         )  # fmt: skip
-
-
-def read(path: Path) -> list[Line]:
-    if not path.exists():
-        return []
-    columns, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    if columns != list(Line._fields):
-        raise InputError(f"{path} has other columns than this version writes: choose another --out")
-    kinds = get_type_hints(Line).values()
-    return [Line(*(kind(value) for kind, value in zip(kinds, line, strict=True))) for line in lines]
-
-
-def write(path: Path, lines: Sequence[Line]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Line._fields, *lines])
-    write_atomically(path, text.getvalue().encode())
 
 
 def sheets(lines: Sequence[Line]) -> list[Sheet]:

@@ -31,7 +31,7 @@ from sklearn.decomposition import PCA
 from data.recipes import load
 from pipelines.command import exit_status
 from pipelines.study_cells import claim
-from pipelines.study_tables import Sheet, as_markdown, as_rich
+from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
 from rvqvae.checkpoint import write_atomically
 from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances, neighbour_distances
 from rvqvae.errors import InputError
@@ -306,11 +306,6 @@ def target(name: str, rows: list[Row], full: bool) -> str:
     key, value = found[0]
     met = np.mean([row.numbers[key] for row in rows]) >= value
     return f"≥ {value:.2f}: {'met' if met else 'missed'}"
-
-
-def spread(values: list[float]) -> str:
-    mean = f"{np.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.3f}"
 
 
 def check(bench: Bench) -> Sheet:

@@ -17,7 +17,6 @@ command continues a run that was cut short.
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import io
 import json
@@ -25,7 +24,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +36,7 @@ from sklearn.decomposition import PCA
 
 from data.recipes import load
 from pipelines.command import exit_status
+from pipelines.rows import read_rows, write_rows
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
 from rvqvae.checkpoint import write_atomically
@@ -142,7 +142,7 @@ def retrieval(
     faiss = importlib.util.find_spec("faiss") is not None
     if not faiss:
         console.print("faiss is not installed (uv sync --group peers): PQ, OPQ and the times are left out")
-    rows = read(folder / "rows.csv")
+    rows = read_rows(folder / "rows.csv", Row)
     with Tracker("retrieval", run_name=data, params=params, directory=folder, enabled=tracking) as run:
         for seed in seeds:
             split = split_of(images, labels, queries, learn, seed)
@@ -159,7 +159,7 @@ def retrieval(
                         rows.append(Row(kind, length, seed, *measure(split, distances), seconds))
                         run.metrics({f"{kind}/{length}/mAP": rows[-1].map}, step=seed)
                     keep(folder, (name, length, seed), split, found[name])
-                    write(folder / "rows.csv", rows)
+                    write_rows(folder / "rows.csv", rows)
         sheets = [table([r for r in rows if r.seed in seeds and r.bits in bits], note_of(images, params))]
         if faiss and codes:
             sheets.append(times(folder / f"times-{codes}.json", codes))
@@ -414,22 +414,6 @@ def picture(folder: Path, methods: Sequence[str], bits: int, seed: int) -> Figur
         captions[name] = f"{bits} bits, {(~wrong).mean():.0%} right"
     note = "Left the queries, then the nearest images, nearest first. Framed: of another class."
     return generation_figure(rows, captions, flagged, columns=COLUMNS, note=note)
-
-
-def read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    columns, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    if columns != list(Row._fields):
-        raise InputError(f"{path} has other columns than this version writes: choose another --out")
-    kinds = get_type_hints(Row).values()
-    return [Row(*(kind(value) for kind, value in zip(kinds, line, strict=True))) for line in lines]
-
-
-def write(path: Path, rows: Sequence[Row]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
-    write_atomically(path, text.getvalue().encode())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,13 +12,12 @@ is done, so that the same command continues.
 
 from __future__ import annotations
 
-import csv
 import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Literal, NamedTuple, cast, get_type_hints
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from sklearn.preprocessing import StandardScaler
 
 from data.recipes import load
 from pipelines.command import exit_status
+from pipelines.rows import read_rows, write_rows
 from pipelines.soft_quantization_figures import latents_figure
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
@@ -134,7 +134,7 @@ def soft_quantization(
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, {"full_set": root is not None, "restarts": restarts, "precision": precision} | settings)
     train, test = load("mnist", root), load("mnist", root, train=False)
-    rows = read(folder / "rows.csv")
+    rows = read_rows(folder / "rows.csv", Row)
     missing = [(m, s) for s in seeds for m in models if (m, s) not in {row[:2] for row in rows}]
     params = settings | {"models": models, "seeds": seeds, "restarts": restarts, "full_set": root is not None}
     params |= {"precision": precision}
@@ -154,7 +154,7 @@ def soft_quantization(
                 row, codes = measure(name, model, train, test, restarts, precision)
                 rows.append(row)
                 keep(folder, row, codes, test[1])
-                write(folder / "rows.csv", rows)
+                write_rows(folder / "rows.csv", rows)
                 numbers = {key: getattr(row, key) for key in ("accuracy", "nmi", "linear", "error")}
                 run.metrics({f"{name}/{key}": value for key, value in numbers.items()}, step=seed)
         sheet = table(rows, title)
@@ -239,22 +239,6 @@ def kept(folder: Path, row: Row) -> tuple[NDArray[np.float32], NDArray[np.int64]
 
 def array(folder: Path, row: Row) -> Path:
     return folder / "arrays" / f"{row.model.replace(' ', '-')}-seed{row.seed}.npz"
-
-
-def read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    columns, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    if columns != list(Row._fields):
-        raise InputError(f"{path} has other columns than this version writes: choose another --out")
-    kinds = get_type_hints(Row).values()
-    return [Row(*(kind(value) for kind, value in zip(kinds, line, strict=True))) for line in lines]
-
-
-def write(path: Path, rows: Sequence[Row]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
-    write_atomically(path, text.getvalue().encode())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines import retrieval as pipeline
-from pipelines.retrieval import Row, Settings, Split, main, measure, read, split_of, table
+from pipelines.retrieval import Row, Settings, Split, main, measure, split_of, table
+from pipelines.rows import read_rows
 
 TINY = [
     "--bits",
@@ -69,7 +70,7 @@ def test_a_run_makes_its_table_and_goes_on(tmp_path, capsys, monkeypatch):
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "faiss is not installed" in said and "PQ, 16 bits" not in said
-    rows = read(tmp_path / "out" / "rows.csv")
+    rows = read_rows(tmp_path / "out" / "rows.csv", Row)
     assert [row.method for row in rows] == ["PQ-VAE", "PQ-VAE, symmetric", "ITQ"]
     assert rows[2].map > 0.3 and rows[2].precision > 0.4 and all(0 < row.recall < 1 for row in rows)
     page = (tmp_path / "out" / "table.md").read_text()
@@ -80,7 +81,7 @@ def test_a_run_makes_its_table_and_goes_on(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(pipeline, "METHODS", dict.fromkeys(pipeline.METHODS, refuse))
     assert main(command) == 0
-    assert read(tmp_path / "out" / "rows.csv") == rows
+    assert read_rows(tmp_path / "out" / "rows.csv", Row) == rows
     assert main([*command, "--epochs", "3"]) == 2
     assert "choose another --out" in capsys.readouterr().err
 
