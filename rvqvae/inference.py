@@ -45,23 +45,39 @@ def batches(model: TwoCodebookVQVAE, samples: Samples) -> Iterator[Tensor]:
         )
 
 
-def _by_rank(
-    model: TwoCodebookVQVAE, samples: Samples, work: Callable[[Samples], tuple[Tensor, ...]]
+def _of_all(
+    model: TwoCodebookVQVAE, samples: Samples, work: Callable[[Tensor], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """``work`` on the samples by the ranks of the world, in evaluation mode; see `World.mapped`."""
+    """What ``work`` makes of the samples, batch by batch in evaluation mode: each tensor whole, on the CPU.
+
+    The ranks of the world share the samples; see `World.mapped`.
+    """
     model.eval()
-    return current().mapped(len(samples), BATCH, lambda rows: work(samples[rows]))
+
+    def of_rows(rows: slice) -> tuple[Tensor, ...]:
+        own, done = samples[rows], 0
+        whole: tuple[Tensor, ...] = ()
+        for x in batches(model, own):
+            parts = work(x)
+            # In one place from the start: small parts kept between large passing ones leave memory in holes,
+            # of 30,000 images 1.3 GiB.
+            whole = whole or tuple(part.new_empty(len(own), *part.shape[1:], device="cpu") for part in parts)
+            for result, part in zip(whole, parts, strict=True):
+                result[done : done + len(x)] = part
+            done += len(x)
+        return whole
+
+    return current().mapped(len(samples), BATCH, of_rows)
 
 
 @torch.inference_mode()
 def reconstruction_errors(model: TwoCodebookVQVAE, samples: Samples) -> NDArray[np.float64]:
     """(N,) mean squared error of each sample through the inlier codebook."""
 
-    def errors(samples: Samples) -> tuple[Tensor]:
-        pairs = ((x, model.decoder(model.quantize(x).vectors).float()) for x in batches(model, samples))
-        return (torch.cat([squared_error(*pair) for pair in pairs]).cpu(),)
+    def errors(x: Tensor) -> tuple[Tensor]:
+        return (squared_error(x, model.decoder(model.quantize(x).vectors).float()),)
 
-    return _by_rank(model, samples, errors)[0].double().numpy()
+    return _of_all(model, samples, errors)[0].double().numpy()
 
 
 @torch.inference_mode()
@@ -69,16 +85,13 @@ def compete(model: TwoCodebookVQVAE, samples: Samples) -> Contest:
     """Both codebooks quantise every sample."""
     positions = model.grid[0] * model.grid[1]
 
-    def both(samples: Samples) -> tuple[Tensor, ...]:
-        codes: tuple[list[Tensor], list[Tensor]] = ([], [])
-        distances: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for x in batches(model, samples):
-            for side, found in enumerate(model.compete(x)):
-                codes[side].append(found.codes.reshape(-1, positions).cpu())
-                distances[side].append(found.distance.reshape(-1, positions).mean(1).cpu())
-        return tuple(torch.cat(parts) for parts in (*codes, *distances))
+    def both(x: Tensor) -> tuple[Tensor, ...]:
+        inlier, outlier = model.compete(x)
+        codes = (found.codes.reshape(-1, positions) for found in (inlier, outlier))
+        distances = (found.distance.reshape(-1, positions).mean(1) for found in (inlier, outlier))
+        return (*codes, *distances)
 
-    inlier_codes, outlier_codes, inlier_distance, outlier_distance = _by_rank(model, samples, both)
+    inlier_codes, outlier_codes, inlier_distance, outlier_distance = _of_all(model, samples, both)
     return Contest(
         (inlier_codes, outlier_codes),
         (inlier_distance.double(), outlier_distance.double()),
@@ -127,11 +140,7 @@ def _evidence(contest: Contest, counts: tuple[Tensor, Tensor], itself: tuple[Ten
 @torch.inference_mode()
 def inlier_codes(model: TwoCodebookVQVAE, samples: Samples) -> Tensor:
     """(N, h, w) int64 codes of ``samples`` in the inlier codebook."""
-
-    def codes(samples: Samples) -> tuple[Tensor]:
-        return (torch.cat([model.quantize(x).codes.cpu() for x in batches(model, samples)]),)
-
-    return _by_rank(model, samples, codes)[0]
+    return _of_all(model, samples, lambda x: (model.quantize(x).codes,))[0]
 
 
 @torch.inference_mode()
