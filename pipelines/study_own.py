@@ -44,7 +44,7 @@ def whole(images: Images, seed: int, epochs: int, backbone: str = BACKBONE) -> D
         expit(found.log_odds),
         found.interval,
         found.verdict,
-        lambda new: -found.scorer.log_odds(new),
+        lambda new: -found.scorer(new).log_odds,
     )
 
 
@@ -54,7 +54,7 @@ def start_only(images: Images, seed: int, epochs: int) -> Detection:
     odds = start.membership.log_odds
     return Detection(
         -odds, odds > 0, expit(odds), start.interval, verdict_of(start.interval),
-        lambda new: -start.rule(views_of(new, BACKBONE)),
+        lambda new: -start.rule(start.rule.view(views_of(new, BACKBONE))),
     )  # fmt: skip
 
 

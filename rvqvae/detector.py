@@ -20,7 +20,6 @@ from rvqvae.inference import Contest, code_counts, compete, evidence, evidence_o
 from rvqvae.learned import LearnedFeatures
 from rvqvae.membership import Competition, Rule, Start, cut_at, warm_start
 from rvqvae.membership.start import FEWEST
-from rvqvae.membership.view import Views
 from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.training import fit
 
@@ -38,6 +37,15 @@ COLLAPSED = 1e-4
 """Spread of the log distances (usually .1 to 1) below which the majority is one sample over and over."""
 
 
+class Judged(NamedTuple):
+    """What a scorer says of N samples."""
+
+    log_odds: NDArray[np.float64]
+    """(N,) of being an outlier: the warm start's rule plus what the two codebooks say."""
+    vectors: NDArray[np.float32]
+    """(N, d) the samples in the joint view, by which they are compared."""
+
+
 class Scorer(NamedTuple):
     """All that it takes to score a sample."""
 
@@ -48,29 +56,33 @@ class Scorer(NamedTuple):
     """Uses of each code at each position by the training set, (P, K) of either codebook."""
     competition: Competition | None
 
-    def log_odds(self, samples: Samples) -> NDArray[np.float64]:
-        """(N,) of being an outlier: the warm start's rule plus what the two codebooks say."""
+    def __call__(self, samples: Samples) -> Judged:
+        """Of N samples, a block of them at a time."""
         parts = [self._block(samples[i : i + BLOCK]) for i in range(0, len(samples), BLOCK)]
-        return np.concatenate(parts)
+        return Judged(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _block(self, samples: Samples) -> NDArray[np.float64]:
-        views = views_of(samples, self.backbone, self.model.data_scale.device)
-        return self.weigh(views, None if self.competition is None else compete(self.model, samples))
+    def vectors(self, samples: Samples) -> NDArray[np.float32]:
+        """(N, d) the samples in the joint view, at half the cost of judging them."""
+        return self.rule.view(views_of(samples, self.backbone, self.model.data_scale.device))
 
-    def weigh(self, views: Views, contest: Contest | None) -> NDArray[np.float64]:
-        """(N,) log odds from the ``views`` and the ``contest`` of N samples."""
-        odds = self.rule(views)
+    def _block(self, samples: Samples) -> Judged:
+        z = self.vectors(samples)
+        return self.weigh(z, None if self.competition is None else compete(self.model, samples))
+
+    def weigh(self, z: NDArray[np.float32], contest: Contest | None) -> Judged:
+        """By the vectors ``z`` (N, d) and the ``contest`` of N samples."""
+        odds = self.rule(z)
         if self.competition is None or contest is None:
-            return odds
-        return odds + self.competition(evidence_of_new(contest, self.counts))
+            return Judged(odds, z)
+        return Judged(odds + self.competition(evidence_of_new(contest, self.counts)), z)
 
 
 class Detected(NamedTuple):
-    """A scorer and what it says of all samples."""
+    """A scorer and what it says of all samples, as `Judged`."""
 
     scorer: Scorer
     log_odds: NDArray[np.float64]
-    """(N,) of being an outlier."""
+    vectors: NDArray[np.float32]
     learned: NDArray[np.int64]
     """Rows of the samples that were learned from, sorted; all, unless there are more than LEARN."""
     cut: float
@@ -119,18 +131,18 @@ def detect(
     scorer, own, start, history = _learn(
         few, model_config, train_config, contamination, backbone, seed, directory, progress, device
     )
-    log_odds = own
+    log_odds, vectors = own
     if len(few) < len(samples):
-        log_odds = np.empty(len(samples))
-        log_odds[learned] = own
+        log_odds, vectors = (np.empty((len(samples), *kind.shape[1:]), kind.dtype) for kind in own)
+        log_odds[learned], vectors[learned] = own
         others = np.delete(np.arange(len(samples)), learned)
         for begin in range(0, len(others), BLOCK):
             rows = others[begin : begin + BLOCK]
-            log_odds[rows] = scorer.log_odds(samples[rows])
+            log_odds[rows], vectors[rows] = scorer(samples[rows])
             if progress:
                 progress("score", begin + len(rows), len(others))
     cut = 0.0 if contamination is None else cut_at(log_odds, contamination)
-    found = Detected(scorer, log_odds, learned, cut, start.interval, history)
+    found = Detected(scorer, log_odds, vectors, learned, cut, start.interval, history)
     return found._replace(interval=_around(float(found.is_outlier.mean()), start.interval))
 
 
@@ -142,10 +154,10 @@ def drawn(n: int, most: int, seed: int) -> NDArray[np.int64]:
 
 
 class _Learned(NamedTuple):
-    """A scorer, the log odds (N,) that it gives to the samples behind it, and how it came about."""
+    """A scorer, what it says of the samples behind it, and how it came about."""
 
     scorer: Scorer
-    log_odds: NDArray[np.float64]
+    judged: Judged
     start: Start
     history: list[dict[str, float]]
 
@@ -187,7 +199,7 @@ def _learn(
         code_counts(contest, sets),
         Competition.fit(evidence(contest, sets), sets),
     )
-    return _Learned(scorer, scorer.weigh(views, contest), start, fitted.history)
+    return _Learned(scorer, scorer.weigh(start.rule.view(views), contest), start, fitted.history)
 
 
 def views_of(

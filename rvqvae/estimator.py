@@ -74,6 +74,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     scores_ : (N,) float64, `score_samples` of the training data.
     outlier_probability_ : (N,) float64, of the training data.
     inlier_mask_ : (N,) bool.
+    embedding_ : (N, d) float32, the training data as they are compared: the joint view.
     contamination_ : float, share of outliers; contamination_interval_ : (low, high), 95 %.
     verdict_ : "clean", "contaminated" or "undecided".
     offset_ : float, the score below which a sample is an outlier.
@@ -129,6 +130,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
             progress=self.progress, device=device,
         )  # fmt: skip
         self._scorer: Scorer = found.scorer
+        self.embedding_ = found.vectors
         self.scores_ = -found.log_odds
         self.offset_ = -found.cut
         self.inlier_mask_ = ~found.is_outlier
@@ -179,7 +181,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """(N,) higher = more normal; minus the log odds of being an outlier."""
         check_is_fitted(self)
-        return -self._scorer.log_odds(self._samples(X))
+        return -self._scorer(self._samples(X)).log_odds
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """(N,) `score_samples` less `offset_`: negative for outliers."""
@@ -323,7 +325,7 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
 
     def _probability(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """(N,) of being an outlier, of samples as the networks take them."""
-        return np.asarray(expit(self._scorer.log_odds(samples) + self.offset_))
+        return np.asarray(expit(self._scorer(samples).log_odds + self.offset_))
 
     def _told(self, prior: PriorConfig | None) -> Callable[[int, Any], None]:
         tell, epochs = self.progress or (lambda *_: None), prior.epochs if prior else 0

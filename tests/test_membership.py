@@ -179,8 +179,8 @@ def test_bad_input_is_refused(spoil, says):
 def test_new_samples_are_scored_as_the_training_set_was(mixed):
     images, truth, views = mixed
     start = warm_start(views, images=images)
-    np.testing.assert_allclose(start.rule(views), start.membership.log_odds, atol=1e-4)
-    alone = [start.rule([v[i : i + 1] for v in views])[0] for i in range(5)]
+    np.testing.assert_allclose(start.rule(start.rule.view(views)), start.membership.log_odds, atol=1e-4)
+    alone = [start.rule(start.rule.view([v[i : i + 1] for v in views]))[0] for i in range(5)]
     np.testing.assert_allclose(alone, start.membership.log_odds[:5], atol=1e-3)
     low, high = start.interval
     assert low <= truth.mean() <= high and high < 0.35

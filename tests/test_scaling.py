@@ -40,6 +40,7 @@ def test_a_large_set_is_learned_from_a_part_and_scored_whole(large):
     assert model.scores_.shape == (300,) and np.isfinite(model.scores_).all()
     assert model.scores_[outlier].max() < model.scores_[~outlier].min()
     np.testing.assert_allclose(model.scores_, model.score_samples(x), atol=1e-5)
+    np.testing.assert_allclose(model.embedding_, model._scorer.vectors(x.astype(np.float32)), atol=1e-5)
     assert model.contamination_ == pytest.approx((~model.inlier_mask_).mean())
     assert model.sample(3, random_state=0).shape == (3, 6)
 

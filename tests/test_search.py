@@ -13,7 +13,7 @@ from rvqvae.errors import InputError
 from rvqvae.tasks.options import FitOptions
 from rvqvae.tasks.read import load_model
 from rvqvae.tasks.review import _alike
-from rvqvae.tasks.search import neighbours, same_picture, search, table_of
+from rvqvae.tasks.search import compared_by, neighbours, same_picture, search, table_of
 from rvqvae.tasks.train import train
 
 DIGITS, CLOTHES = 90, 20
@@ -131,13 +131,13 @@ def test_other_sources(model, tmp_path):
 def test_the_review_page_finds_what_is_alike(model):
     digits, clothes = load("mnist")[0][:40, None], load("fashion_mnist")[0][:15, None]
     images = np.concatenate([digits, clothes, clothes[:1]])
-    estimator = load_model(model)[0]
+    embedding = compared_by(load_model(model)[0], images)
     pool = np.r_[np.arange(40, 56), np.arange(40)]
-    found = _alike(images, pool[:16], pool, estimator)
+    found = _alike(embedding, pool[:16], pool)
     assert found.shape == (16, 12) and not (found == pool[:16, None]).any()
     assert (found[:, :4] >= 40).mean() > 0.9 and found[0, 0] == 55 and found[15, 0] == 40
-    assert set(_alike(images, pool[:3], pool[:3], estimator)[0]) == {41, 42}
-    assert _alike(images, pool[:1], pool[:1], estimator).shape == (1, 0)
+    assert set(_alike(embedding, pool[:3], pool[:3])[0]) == {41, 42}
+    assert _alike(embedding, pool[:1], pool[:1]).shape == (1, 0)
 
 
 def test_same_picture_is_told_from_another():

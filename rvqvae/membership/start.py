@@ -54,9 +54,8 @@ class Rule(NamedTuple):
     cut: float
     """Spreads above which a sample is an outlier."""
 
-    def __call__(self, views: Views) -> NDArray[np.float64]:
-        """(N,) log odds of being an outlier, of ``views``, each (N, d)."""
-        z = self.view(views)
+    def __call__(self, z: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N,) log odds of being an outlier, of samples ``z`` (N, d) in the joint `view`."""
         odds = self.far(z) - self.cut
         return odds if self.foreign is None else np.logaddexp(odds, self.foreign(z))
 
@@ -105,7 +104,7 @@ def warm_start(
     interval = (0.0, 0.5)
     if len(z) >= FEWEST:
         rule, interval = _beside(rule, z, foreign, seed)
-    log_odds = rule(views)
+    log_odds = rule(z)
     if contamination is not None:
         log_odds = log_odds - cut_at(log_odds, contamination)
         interval = (contamination, contamination)

@@ -14,7 +14,6 @@ from sklearn.neighbors import NearestNeighbors
 from rvqvae.report import Card, Group
 from rvqvae.sources import Inventory
 from rvqvae.tasks.options import Progress
-from rvqvae.tasks.search import compared_by
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -23,7 +22,7 @@ OUTLYING, BORDERLINE = 120, 80
 THUMBNAIL, SMALL = 96, 48  # pixels
 ALIKE, POOL = 12, (900, 600)
 """Images that are shown as alike to each; the most outlying and the borderline ones among which they are
-found, because features of all images would take long, and those that belong clearly need no decision."""
+found, because those that belong clearly need no decision."""
 GROUPED, LEARNED, MEMBERS = 100, 3000, 12
 """Images without which there are no groups; from which groups are learned at most; shown of each group."""
 GRID, COMPONENTS, CANDIDATES = 16, 32, 20_000
@@ -44,7 +43,7 @@ def review_cards(
 ) -> Review:
     """Cards of the most telling images, and groups of all, the most outlying first of each."""
     cards = _cards(found, estimator, threshold, progress)
-    groups = _groups(found, estimator, seed, progress)
+    groups = _groups(found, estimator, seed)
     others = {row for card in cards for row in card.alike} | {row for group in groups for row in group.shown}
     index = {int(row): i for i, row in enumerate(found.rows)}
     return Review(cards, groups, {row: _thumbnail(found.images[index[row]], SMALL) for row in others})
@@ -57,7 +56,7 @@ def _cards(
     shown = _most_telling(estimator, threshold, OUTLYING, BORDERLINE)
     images = found.images[shown]
     nearest = _nearest_kept(found.images, shown, estimator.inlier_mask_)
-    alike = _alike(found.images, shown, _most_telling(estimator, threshold, *POOL), estimator)
+    alike = _alike(estimator.embedding_, shown, _most_telling(estimator, threshold, *POOL))
     heat = estimator.anomaly_map(images)
     cards = []
     for done, (index, other) in enumerate(zip(shown, nearest, strict=True), 1):
@@ -75,17 +74,14 @@ def _cards(
     return cards
 
 
-def _groups(
-    found: Inventory, estimator: RobustVQVAE, seed: int, progress: Progress | None = None
-) -> list[Group]:
+def _groups(found: Inventory, estimator: RobustVQVAE, seed: int) -> list[Group]:
     """All images in groups that look alike; none of a set so small that groups would be arbitrary."""
     from rvqvae.clustering.groups import default_groups, find_groups
 
     if (n := len(found.images)) < GROUPED:
         return []
-    vectors = compared_by(estimator, found.images, progress)
     k = default_groups(n)
-    labels, sureness = find_groups(vectors, k, most=LEARNED, seed=seed)
+    labels, sureness = find_groups(estimator.embedding_, k, most=LEARNED, seed=seed)
     order = np.argsort(-sureness, kind="stable")
     members = [rows for rows in (order[labels[order] == group] for group in range(k)) if len(rows)]
     members.sort(key=lambda rows: -estimator.outlier_probability_[rows].mean())
@@ -117,10 +113,10 @@ def _most_telling(
 
 
 def _alike(
-    images: NDArray[np.uint8], shown: NDArray[np.intp], pool: NDArray[np.intp], estimator: RobustVQVAE
+    embedding: NDArray[np.float32], shown: NDArray[np.intp], pool: NDArray[np.intp]
 ) -> NDArray[np.intp]:
     """(len(shown), at most ALIKE) indices from ``pool``, which holds ``shown``: those most like each."""
-    vectors = compared_by(estimator, images[pool])
+    vectors = embedding[pool]
     itself = np.flatnonzero(np.isin(pool, shown))
     near = NearestNeighbors(n_neighbors=min(ALIKE + 1, len(pool)), algorithm="brute").fit(vectors)
     rows = near.kneighbors(vectors[itself], return_distance=False)

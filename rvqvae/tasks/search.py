@@ -134,13 +134,10 @@ def compared_by(
     estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None
 ) -> NDArray[np.float32]:
     """(N, d) vectors of uint8 images (N, C, H, W): the view in which membership compares them."""
-    from rvqvae.detector import views_of
-
-    scorer = estimator._scorer
     parts = []
     for start in range(0, len(images), BLOCK):
         batch = np.asarray(images[start : start + BLOCK])
-        parts.append(scorer.rule.view(views_of(batch, scorer.backbone, scorer.model.data_scale.device)))
+        parts.append(estimator._scorer.vectors(batch))
         if progress is not None:
             progress("compare", start + len(batch), len(images))
     return np.concatenate(parts)
