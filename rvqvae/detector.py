@@ -16,6 +16,7 @@ from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.distributed import current
 from rvqvae.errors import InputError
 from rvqvae.features import Backbone, extract_views
+from rvqvae.images import let_go
 from rvqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
 from rvqvae.learned import LearnedFeatures
 from rvqvae.membership import Competition, Rule, Start, cut_at, warm_start
@@ -128,6 +129,7 @@ def detect(
     """
     learned = drawn(len(samples), LEARN, seed)
     few = samples if len(learned) == len(samples) else samples[learned]
+    let_go(samples)
     scorer, own, start, history = _learn(
         few, model_config, train_config, contamination, backbone, seed, directory, progress, device
     )
@@ -139,6 +141,7 @@ def detect(
         for begin in range(0, len(others), BLOCK):
             rows = others[begin : begin + BLOCK]
             log_odds[rows], vectors[rows] = scorer(samples[rows])
+            let_go(samples)
             if progress:
                 progress("score", begin + len(rows), len(others))
     cut = 0.0 if contamination is None else cut_at(log_odds, contamination)

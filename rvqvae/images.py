@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import mmap
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,3 +92,14 @@ def _to_nchw(array: NDArray, layout: Layout) -> NDArray:
     if layout == "nhw":
         return array[:, None]
     return array.transpose(0, 3, 1, 2) if layout == "nhwc" else array
+
+
+def let_go(images: NDArray[Any]) -> None:
+    """Give the pages of a mapped file that were looked at back to the system, which counts them as memory of
+    the process; they are read again when wanted. Of other arrays, and of private copies of files, nothing."""
+    owner, base = images, images.base
+    while isinstance(base, np.ndarray):
+        owner, base = base, base.base
+    # What was written into a private copy (mode "c") would be lost; Windows knows no advice.
+    if isinstance(base, mmap.mmap) and getattr(owner, "mode", "c") != "c" and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)

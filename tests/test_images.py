@@ -1,3 +1,4 @@
+import os
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rvqvae.errors import InputError
-from rvqvae.images import as_nchw, from_nchw, layout_of
+from rvqvae.images import as_nchw, from_nchw, layout_of, let_go
 from rvqvae.sources import load_images
 
 RNG = np.random.default_rng(0)
@@ -200,3 +201,25 @@ def test_damaged_images_are_named(tmp_path):
         (tmp_path / "bad.png").write_bytes(content)
         with pytest.raises(InputError, match=r"bad\.png cannot be read.*remove it"):
             load_images(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_pages_of_a_mapped_file_are_let_go_and_come_back(tmp_path, mode):
+    images = np.random.default_rng(0).integers(0, 256, (4096, 1, 28, 28), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode=mode)
+    if mode == "c":
+        mapped[0] = images[0] = 7
+    assert np.array_equal(mapped, images)
+    before = mapped_bytes()
+    let_go(as_nchw(mapped)[5:])
+    assert (before - mapped_bytes() > images.nbytes / 2) == (mode != "c")
+    assert np.array_equal(mapped, images)
+    let_go(images)
+    assert images[0].any()
+
+
+def mapped_bytes() -> int:
+    """Resident pages of files, on Linux."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")

@@ -52,8 +52,10 @@ def majority_depth(z: NDArray[np.floating], seed: int, anchors: int = 1000) -> N
     """(N,) distance from each row of ``z`` (N, d) to its median neighbour."""
     rows = np.random.default_rng(seed).permutation(len(z))[:anchors]
     k = len(rows) // 2
-    blocks = [np.partition(cdist(block, z[rows]), k, axis=1)[:, k] for block in _blocks(z)]
-    return np.concatenate(blocks)
+    # Copied: a column of a block would keep all of it.
+    return np.concatenate(
+        [np.partition(cdist(block, z[rows]), k, axis=1)[:, k].copy() for block in _blocks(z)]
+    )
 
 
 def ellipsoid_distance(

@@ -60,8 +60,8 @@ def read_for_fit(images: Path, folder: Folder, options: FitOptions, progress: Pr
             f"{images} holds {len(found.rows)} different readable images, too few to learn from: give at "
             f"least {MIN_IMAGES}, better some 600"
         )
-    # Copied where written to, which nobody does: torch warns of arrays that it may not write to.
-    return found._replace(images=np.load(store, mmap_mode="c"))
+    # Open for writing, which nobody does: torch warns of arrays that it may not write to.
+    return found._replace(images=np.load(store, mmap_mode="r+"))
 
 
 def status_counts(entries: Sequence[Entry]) -> dict[str, int]:

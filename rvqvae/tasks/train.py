@@ -61,8 +61,8 @@ def fit_pixels_together(options: FitOptions, work: Path, progress: Progress | No
 
 def _fit_pixels(options: FitOptions, work: Path, progress: Progress | None = None) -> RobustVQVAE:
     try:
-        # Copied where written to, which nobody does: torch warns of arrays that it may not write to.
-        images = np.load(work / PIXELS, mmap_mode="c")
+        # Open for writing, which nobody does: torch warns of arrays that it may not write to.
+        images = np.load(work / PIXELS, mmap_mode="r+")
     except OSError as error:
         raise InputError(
             f"{work / PIXELS} cannot be read ({error.strerror}): every machine needs to see the output folder"
