@@ -14,7 +14,7 @@ from pipelines.family_bench import Bench, Images, Method, Row
 from rvqvae.family import Autoencoder
 
 WIDTHS = (1000, 500, 250)
-EPOCHS = {2: 4, 30: 10}
+EPOCHS = {2: 4, 30: 20}
 NEIGHBOURS, SHOWN = 12, 2000
 """Trustworthiness looks at that many neighbours among that many held-out images; so does the picture."""
 
