@@ -22,7 +22,7 @@ from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.features import Backbone
 from rvqvae.generation import fit_inlier_prior
-from rvqvae.images import as_nchw
+from rvqvae.images import as_nchw, let_go
 from rvqvae.inference import decode_codes, error_maps, inlier_codes
 from rvqvae.membership import cut_at
 from rvqvae.priors import GatedPixelCNN
@@ -144,9 +144,10 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         self._prior: GatedPixelCNN | None = None
         if prior is not None:
             rows = found.learned[self.inlier_mask_[found.learned]]
-            weights = 1 - self.outlier_probability_[rows]
+            weights, inliers = 1 - self.outlier_probability_[rows], samples[rows]
+            let_go(samples)
             self._prior = fit_inlier_prior(
-                found.scorer.model, samples[rows], prior, seed=seed, weights=weights,
+                found.scorer.model, inliers, prior, seed=seed, weights=weights,
                 report=self._told(prior), device=device,
             )  # fmt: skip
         self._classes: Classes | None = None
