@@ -233,7 +233,7 @@ def scaling_figure(costs: list[Cost]) -> Figure:
         time.loglog(ends, used[-1] / n[-1] * ends, ":", color=MUTED)
         time.annotate("in proportion", (ends[0], used[-1] / n[-1] * ends[0]), xytext=(3, -3),
                       textcoords="offset points", color=MUTED, va="top", fontsize=7)  # fmt: skip
-        time.set(title="seconds of one core", xlabel="images")
+        time.set(title="seconds of one core", xlabel="images", ylim=(0.3 * used[-1] / n[-1] * n[0], None))
         memory.loglog(n, [cost.peak_gib for cost in costs], "o-", color=INK)
         memory.axhline(LIMIT, color=MUTED, linestyle=":")
         memory.annotate(
