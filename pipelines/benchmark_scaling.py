@@ -39,6 +39,7 @@ from torch.nn import functional as F
 import rvqvae.tasks.clean as task
 from data.recipes import load
 from pipelines.command import exit_status
+from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich
 from rvqvae.checkpoint import write_atomically
 from rvqvae.config import ModelConfig, TrainConfig
@@ -288,10 +289,7 @@ def benchmark_scaling(
     folder, console = Path(out), Console()
     folder.mkdir(parents=True, exist_ok=True)
     identity: dict[str, Any] = {"rate": rate, "seed": seed, "epochs": epochs, "full_set": root is not None}
-    claimed = folder / "identity.json"
-    if claimed.exists() and json.loads(claimed.read_text()) != identity:
-        raise InputError(f"out={out!r} holds the figures of other sets: choose another folder")
-    write_atomically(claimed, json.dumps(identity).encode())
+    claim(folder, identity)
     with Tracker(
         "scaling", run_name="scaling", params=identity, directory=folder, enabled=tracking
     ) as tracker:

@@ -56,22 +56,14 @@ def extract_features(
     network = named_backbone(backbone, size, device) if isinstance(backbone, str) else backbone
 
     def features_of(rows: slice) -> tuple[torch.Tensor]:
-        found = torch.empty(0)
-        for start in range(rows.start, rows.stop, batch_size):
-            stop = min(start + batch_size, rows.stop)
-            batch = torch.tensor(images[start:stop], device=device)
-            features = network(batch)
-            if features.ndim != 2 or len(features) != len(batch):
-                raise InputError(
-                    f"backbone={backbone!r} turned {tuple(batch.shape)} into {tuple(features.shape)}: "
-                    f"it must return ({len(batch)}, d)"
-                )
-            if (
-                start == rows.start
-            ):  # In one place from the start: joined at the end, they would take twice as much.
-                found = torch.empty(rows.stop - start, features.shape[1], dtype=torch.float32)
-            found[start - rows.start : stop - rows.start] = features.float()
-        return (found,)
+        batch = torch.tensor(images[rows], device=device)
+        features = network(batch)
+        if features.ndim != 2 or len(features) != len(batch):
+            raise InputError(
+                f"backbone={backbone!r} turned {tuple(batch.shape)} into {tuple(features.shape)}: "
+                f"it must return ({len(batch)}, d)"
+            )
+        return (features.float(),)
 
     # TF32 would make features depend on the batch and the machine at the third decimal.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

@@ -36,13 +36,14 @@ Samples = Tensor | NDArray[Any]
 
 def batches(model: TwoCodebookVQVAE, samples: Samples) -> Iterator[Tensor]:
     """``samples``, uint8 (N, C, H, W) or float (N, d), as float batches where the model lies."""
-    device = model.data_scale.device
     for begin in range(0, len(samples), BATCH):
-        # A copy, as the samples may be a read-only map of a file.
-        batch = samples[begin : begin + BATCH]
-        yield to_float(
-            torch.as_tensor(np.array(batch) if isinstance(batch, np.ndarray) else batch).to(device)
-        )
+        yield _batch(model, samples[begin : begin + BATCH])
+
+
+def _batch(model: TwoCodebookVQVAE, samples: Samples) -> Tensor:
+    # A copy, as the samples may be a read-only map of a file.
+    batch = torch.as_tensor(np.array(samples) if isinstance(samples, np.ndarray) else samples)
+    return to_float(batch.to(model.data_scale.device))
 
 
 def _of_all(
@@ -54,20 +55,7 @@ def _of_all(
     """
     model.eval()
 
-    def of_rows(rows: slice) -> tuple[Tensor, ...]:
-        own, done = samples[rows], 0
-        whole: tuple[Tensor, ...] = ()
-        for x in batches(model, own):
-            parts = work(x)
-            # In one place from the start: small parts kept between large passing ones leave memory in holes,
-            # of 30,000 images 1.3 GiB.
-            whole = whole or tuple(part.new_empty(len(own), *part.shape[1:], device="cpu") for part in parts)
-            for result, part in zip(whole, parts, strict=True):
-                result[done : done + len(x)] = part
-            done += len(x)
-        return whole
-
-    return current().mapped(len(samples), BATCH, of_rows)
+    return current().mapped(len(samples), BATCH, lambda rows: work(_batch(model, samples[rows])))
 
 
 @torch.inference_mode()
