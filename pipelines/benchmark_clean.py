@@ -23,11 +23,11 @@ from sklearn.metrics import roc_auc_score
 
 from pipelines import peers
 from pipelines.pairs import draw
+from rvqvae.commands.clean import clean
+from rvqvae.commands.options import FitOptions
+from rvqvae.commands.score import score
 from rvqvae.errors import InputError
-from rvqvae.manifest import read_manifest
-from rvqvae.tasks.clean import clean
-from rvqvae.tasks.options import FitOptions
-from rvqvae.tasks.score import score
+from rvqvae.io.manifest import read_manifest
 
 OTHERS = ("IForest-pixels", "AutoEncoder")
 

@@ -36,22 +36,22 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-import rvqvae.tasks.clean as task
+import rvqvae.commands.clean as task
 from data.recipes import load
 from pipelines.command import exit_status
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
+from rvqvae.commands.options import FitOptions
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.distributed import joined
 from rvqvae.errors import InputError
 from rvqvae.figures import INK, MUTED, STYLE
-from rvqvae.images import as_nchw
-from rvqvae.manifest import read_manifest
+from rvqvae.io.arrays import as_nchw
+from rvqvae.io.manifest import read_manifest
 from rvqvae.membership import Membership
-from rvqvae.tasks.options import FitOptions
-from rvqvae.tracking import Tracker
-from rvqvae.training import fit
+from rvqvae.tracking.runs import Tracker
+from rvqvae.vqvae.training import fit
 
 WAYS = {"1 process x 2 threads": (1, 2), "2 processes x 1 thread": (2, 1)}
 TURN, SHIFT, BLOCK = 10.0, 2.0, 10_000

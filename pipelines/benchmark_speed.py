@@ -6,7 +6,7 @@
 
 Both sides of a ratio take turns, so that a busy machine slows both; a ratio is the median over the turns.
 
-- training: `rvqvae.training.fit` on the committed MNIST sample, with all that it does between epochs
+- training: `rvqvae.vqvae.training.fit` on the committed MNIST sample, with all that it does between epochs
   (evidence, sets, revival, records), against pythae's VQVAE (moving averages, as many codes) with the same
   encoder, decoder and batch size in pythae's trainer, only the passes over the data counted; and against
   the least that a user would write, one codebook in a plain loop.
@@ -41,15 +41,14 @@ from data.recipes import load
 from pipelines.command import exit_status
 from pipelines.settings import Settings
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
-from rvqvae.images import as_nchw
-from rvqvae.inference import decode_codes
+from rvqvae.io.arrays import as_nchw
 from rvqvae.membership import Membership
-from rvqvae.model import TwoCodebookVQVAE
-from rvqvae.networks import build_networks, to_float
 from rvqvae.priors import GatedPixelCNN
-from rvqvae.quantizers import Codebook, straight_through
-from rvqvae.quantizers.codebook import quantize_by_set
-from rvqvae.training import fit
+from rvqvae.vqvae.codebook import Codebook, quantize_by_set, straight_through
+from rvqvae.vqvae.inference import decode_codes
+from rvqvae.vqvae.model import TwoCodebookVQVAE
+from rvqvae.vqvae.networks import build_networks, to_float
+from rvqvae.vqvae.training import fit
 
 Job = Callable[[], float]
 """Does its work once; how much of it there was."""

@@ -39,7 +39,7 @@ from pipelines.rows import read_rows, write_rows
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown
 from rvqvae.errors import InputError
-from rvqvae.tracking import Tracker
+from rvqvae.tracking.runs import Tracker
 
 JOBS: dict[str, dict[str, Method]] = {
     "likelihood": family_likelihood.METHODS,

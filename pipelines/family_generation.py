@@ -9,7 +9,7 @@ from pipelines.family_bench import Bench, Images, Method, Row
 from pipelines.family_features import fit_adversarial
 from pipelines.family_likelihood import binarised, fit_pixelcnn
 from rvqvae.family import ALI, VAE, Autoencoder, BiGAN, DeepFeatureVAE
-from rvqvae.features import extract_features
+from rvqvae.features.pretrained import extract_features
 from rvqvae.metrics import frechet_distance
 
 DRAWN, SHOWN = 1000, 32

@@ -10,7 +10,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 
 from rvqvae.contamination import Contaminated
-from rvqvae.features import extract_features
+from rvqvae.features.pretrained import extract_features
 
 Scores = NDArray[np.floating]
 NEIGHBOURS = 10

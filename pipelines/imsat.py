@@ -32,15 +32,15 @@ from data.recipes import load
 from pipelines.command import exit_status
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances, neighbour_distances
 from rvqvae.errors import InputError
-from rvqvae.features import extract_views
+from rvqvae.features.pretrained import extract_views
 from rvqvae.figures import generation_figure
 from rvqvae.membership.view import JointView
 from rvqvae.metrics.clustering import clustering_accuracy, clustering_nmi
 from rvqvae.metrics.retrieval import average_precision, precision_at_k
-from rvqvae.tracking import Tracker
+from rvqvae.tracking.runs import Tracker
 
 Numbers = dict[str, float]
 BITS, QUERIES, NEAREST, RADIUS = 16, 100, 500, 2

@@ -18,14 +18,14 @@ from pipelines.filters import FILTERS, keep
 from pipelines.settings import Method, Settings
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
-from rvqvae.features import extract_features
+from rvqvae.features.pretrained import extract_features
 from rvqvae.figures import curves_figure, image_grid, reconstruction_figure, save_png, score_histogram
-from rvqvae.generation import fit_inlier_prior
-from rvqvae.inference import decode_codes, inlier_codes
 from rvqvae.membership import Membership
 from rvqvae.metrics import Judge, generation_metrics, purity
-from rvqvae.tracking import Tracker
-from rvqvae.training import Fitted, fit
+from rvqvae.priors.groups import fit_inlier_prior
+from rvqvae.tracking.runs import Tracker
+from rvqvae.vqvae.inference import decode_codes, inlier_codes
+from rvqvae.vqvae.training import Fitted, fit
 
 MEMBERSHIP: dict[str, Literal["robust", "literal", "all"]] = {
     "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all", "iforest": "all", "knn": "all",

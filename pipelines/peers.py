@@ -22,7 +22,7 @@ from sklearn.neighbors import LocalOutlierFactor
 
 from rvqvae import family
 from rvqvae.errors import InputError
-from rvqvae.features import extract_features
+from rvqvae.features.pretrained import extract_features
 
 Images = NDArray[np.uint8]
 Matrix = NDArray[np.floating]

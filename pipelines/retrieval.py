@@ -39,13 +39,13 @@ from pipelines.command import exit_status
 from pipelines.rows import read_rows, write_rows
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.family import PQVAE
 from rvqvae.figures import generation_figure
 from rvqvae.metrics import average_precision, neighbor_recall, precision_at_k, recall_at_k
 from rvqvae.retrieval import ProductIndex
-from rvqvae.tracking import Tracker
+from rvqvae.tracking.runs import Tracker
 
 Vectors = NDArray[np.float32]
 Distances = Callable[[slice], NDArray[np.generic]]

@@ -30,14 +30,14 @@ from pipelines.command import exit_status
 from pipelines.methods import SHOWN, Bench, Images, load_bench, run_method
 from pipelines.report import csv_table, markdown_table, rich_table
 from pipelines.settings import Settings, claim, parse
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.contamination import Contaminated, contaminate, save_manifest
 from rvqvae.errors import InputError
-from rvqvae.features import extract_features, extract_views
+from rvqvae.features.pretrained import extract_features, extract_views
 from rvqvae.figures import generation_figure
-from rvqvae.images import as_nchw
+from rvqvae.io.arrays import as_nchw
 from rvqvae.membership import warm_start
-from rvqvae.tracking import Tracker
+from rvqvae.tracking.runs import Tracker
 
 Row = dict[str, Any]
 TITLES = {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar, get_type_hints
 
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 
 R = TypeVar("R", bound=NamedTuple)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.errors import InputError
 

@@ -36,13 +36,13 @@ from pipelines.rows import read_rows, write_rows
 from pipelines.soft_quantization_figures import latents_figure
 from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.family import VAE, Autoencoder, DenoisingAE, Network, SoftVQVAE
 from rvqvae.family.variational import Gaussian
 from rvqvae.metrics import clustering_accuracy, clustering_nmi
-from rvqvae.tracking import Tracker
+from rvqvae.tracking.runs import Tracker
 
 CLUSTERS = 10
 TARGET = 0.78

@@ -42,7 +42,7 @@ from pipelines.study_cells import (
 from pipelines.study_own import METHODS, OWN, Images, Vector
 from rvqvae.contamination import Contaminated
 from rvqvae.errors import InputError
-from rvqvae.tracking import Tracker
+from rvqvae.tracking.runs import Tracker
 
 PAIRS = (
     "mnist/fashion_mnist", "fashion_mnist/mnist", "mnist/noise", "mnist:4", "fashion_mnist:0",

@@ -15,12 +15,12 @@ _HOME = {
     "RobustVQVAE": "estimator",
     "TrainConfig": "config",
     "contaminate": "contamination",
-    "extract_features": "features",
-    "extract_views": "features",
-    "fit": "training",
+    "extract_features": "features.pretrained",
+    "extract_views": "features.pretrained",
+    "fit": "vqvae.training",
     "fit_prior": "priors",
-    "load_images": "sources",
-    "log_model": "tracking",
+    "load_images": "io.reading",
+    "log_model": "tracking.runs",
     "warm_start": "membership",
 }
 

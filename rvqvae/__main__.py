@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rvqvae.cli import main
+from rvqvae.commands.main import main
 
 if __name__ == "__main__":
     if os.environ.get("WORLD_SIZE", "1") == "1":

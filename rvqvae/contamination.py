@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from rvqvae.errors import InputError
-from rvqvae.images import as_nchw, from_nchw, layout_of
+from rvqvae.io.arrays import as_nchw, from_nchw, layout_of
 
 RandomState = int | np.random.Generator | np.random.RandomState | None
 NoiseKind = Literal["uniform", "gaussian", "salt_and_pepper"]
@@ -147,7 +147,7 @@ def noise_images(
 def transform_images(
     images: ArrayLike, kind: TransformKind, random_state: RandomState = None
 ) -> NDArray[np.uint8]:
-    """Damage every image of a uint8 array in any layout of `rvqvae.images`; same shape and dtype back.
+    """Damage every image of a uint8 array in any layout of `rvqvae.io.arrays`; same shape and dtype back.
 
     ``blur``: Gaussian, sigma 1/14 of the shorter side (at least 1 pixel). ``invert``: 255 - x.
     ``occlude``: a random rectangle, a third to two thirds of each side, black or white, whichever is

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.distributed import current
 from rvqvae.errors import InputError
-from rvqvae.features import Backbone, extract_views
-from rvqvae.images import let_go
-from rvqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
-from rvqvae.learned import LearnedFeatures
+from rvqvae.features.patch_dictionary import LearnedFeatures
+from rvqvae.features.pretrained import Backbone, extract_views
+from rvqvae.io.arrays import let_go
 from rvqvae.membership import Competition, Rule, Start, cut_at, warm_start
 from rvqvae.membership.start import FEWEST
-from rvqvae.model import TwoCodebookVQVAE
-from rvqvae.training import fit
+from rvqvae.vqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
+from rvqvae.vqvae.model import TwoCodebookVQVAE
+from rvqvae.vqvae.training import fit
 
 Samples = NDArray[Any]
 """uint8 (N, C, H, W), or float (N, d)."""

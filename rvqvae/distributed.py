@@ -9,11 +9,11 @@ share; without torchrun it has size 1 and costs nothing. In a program of one's o
 The commands are led instead (`lead`): rank 0 runs the command as ever, and the other ranks join in only for
 what it does `together` with them, so that one process reads, writes and prints.
 
-Ours: gradients are summed by `rvqvae.loop.Loop`, not by DistributedDataParallel, which averages over ranks.
-That is the gradient of the batch only if all parts of it are equally large; it would also need the codebooks'
-counts summed beside it and a module of another name. One sum a step, of gradients weighted by each part's
-share and of the counts, in one tensor, is exact for any split and any module. It cannot overlap with the
-backward pass, which matters little to networks of some 100,000 parameters.
+Ours: gradients are summed by `rvqvae.optimization.Loop`, not by DistributedDataParallel, which averages over
+ranks. That is the gradient of the batch only if all parts of it are equally large; it would also need the
+codebooks' counts summed beside it and a module of another name. One sum a step, of gradients weighted by each
+part's share and of the counts, in one tensor, is exact for any split and any module. It cannot overlap with
+the backward pass, which matters little to networks of some 100,000 parameters.
 
 What ranks tell one another goes through pickle, on the network that torchrun was given: keep it your own.
 """

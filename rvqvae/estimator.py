@@ -15,19 +15,19 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rvqvae.conditional import Classes, accepted, condition, draw
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.detector import Progress, Scorer, detect, verdict_of
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
-from rvqvae.features import Backbone
-from rvqvae.generation import fit_inlier_prior
-from rvqvae.images import as_nchw, let_go
-from rvqvae.inference import decode_codes, error_maps, inlier_codes
+from rvqvae.features.pretrained import Backbone
+from rvqvae.io.arrays import as_nchw, let_go
+from rvqvae.io.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
 from rvqvae.membership import cut_at
+from rvqvae.model_folder import Stored, load_model, save_model
 from rvqvae.priors import GatedPixelCNN
-from rvqvae.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
-from rvqvae.store import Stored, load_model, save_model
+from rvqvae.priors.conditional import Classes, accepted, condition, draw
+from rvqvae.priors.groups import fit_inlier_prior
+from rvqvae.vqvae.inference import decode_codes, error_maps, inlier_codes
 
 FACTS: dict[str, Callable[[Any], Any]] = {
     "contamination_": float,

@@ -20,16 +20,16 @@ import safetensors.torch  # noqa: F401  It keeps a table of dtypes, made when it
 import torch
 
 from data.recipes import load
-from rvqvae.cli import main
+from rvqvae.commands.main import main
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.distributed import World, current, joined, lead, together
 from rvqvae.errors import InputError
-from rvqvae.features import extract_features
-from rvqvae.inference import compete, evidence, inlier_codes, reconstruction_errors
+from rvqvae.features.perceptual import _stages
+from rvqvae.features.pretrained import extract_features
 from rvqvae.membership import Membership
-from rvqvae.perceptual import _stages
 from rvqvae.priors import fit_prior
-from rvqvae.training import fit
+from rvqvae.vqvae.inference import compete, evidence, inlier_codes, reconstruction_errors
+from rvqvae.vqvae.training import fit
 
 MODEL = ModelConfig(channels=8, residual_blocks=1, code_dim=4, inlier_codes=12, outlier_codes=6)
 # 41 samples in batches of 20: the last has one, so that a second rank has none of it.

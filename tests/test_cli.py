@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rvqvae.arguments import COMMANDS, parse
-from rvqvae.cli import main
-from rvqvae.manifest import read_manifest, write_manifest
+from rvqvae.commands.arguments import COMMANDS, parse
+from rvqvae.commands.main import main
+from rvqvae.io.manifest import read_manifest, write_manifest
 
 DATA = Path(__file__).parents[1] / "data"
 FAST = ("--epochs", "1", "--prior-epochs", "1")
@@ -74,7 +74,7 @@ def test_help_has_examples_and_a_seed(command, capsys):
 
 def test_help_is_quick():
     start = time.perf_counter()
-    script = "import sys, rvqvae.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    script = "import sys, rvqvae.commands.main as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
     heavy = "('torch', 'numpy', 'sklearn', 'PIL', 'mlflow')"
     script += f"assert not [name for name in {heavy} if name in sys.modules]"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -205,7 +205,7 @@ def test_ctrl_c(photos, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rvqvae.tasks.clean.review_cards", interrupt)
+        patch.setattr("rvqvae.commands.clean.review_cards", interrupt)
         assert run("clean", photos, "--out", tmp_path / "out", *FAST) == 130
     assert one_line(capsys) == "rvqvae: interrupted: the same command continues"
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".work", "manifest.csv"}
@@ -216,7 +216,7 @@ def test_a_full_disk(photos, tmp_path, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "somewhere")
 
-    for place in ("rvqvae.checkpoint.os.fsync", "rvqvae.estimator.RobustVQVAE.save"):
+    for place in ("rvqvae.atomic.os.fsync", "rvqvae.estimator.RobustVQVAE.save"):
         with monkeypatch.context() as patch:
             patch.setattr(place, full)
             assert run("clean", photos, "--out", tmp_path / "out", *FAST) == 2

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from rvqvae.cli import main
 from rvqvae.clustering import groups
 from rvqvae.clustering.groups import default_groups, find_groups
+from rvqvae.commands.cluster import COLUMNS, RESULTS, cluster
+from rvqvae.commands.main import main
+from rvqvae.commands.options import FitOptions
 from rvqvae.errors import InputError
-from rvqvae.tasks.cluster import COLUMNS, RESULTS, cluster
-from rvqvae.tasks.options import FitOptions
 
 DATA = Path(__file__).parents[1] / "data"
 SHIRTS, DIGITS, CLUSTERS = 60, 90, 6

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from rvqvae import RobustVQVAE
-from rvqvae.conditional import BLOCK, MOST, Classes, accepted, fit_class_prior
 from rvqvae.config import ModelConfig, PriorConfig
 from rvqvae.errors import InputError
-from rvqvae.model import TwoCodebookVQVAE
 from rvqvae.priors import GatedPixelCNN
+from rvqvae.priors.conditional import BLOCK, MOST, Classes, accepted, fit_class_prior
+from rvqvae.vqvae.model import TwoCodebookVQVAE
 
 CENTRES = np.array([[6, 0, 0, 0], [0, 6, 0, 0], [0, 0, 6, 0]])
 NAMES = np.array(["left", "middle", "right"])

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipelines.settings import Settings, parse
-from rvqvae.tracking import flatten
+from rvqvae.tracking.runs import flatten
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*"))
 

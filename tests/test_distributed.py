@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from data.recipes import load
-from rvqvae.cli import main
+from rvqvae.commands.main import main
 from rvqvae.distributed import ALONE, World, current, joined, lead, together
 from rvqvae.errors import InputError
-from rvqvae.loop import Loop
-from rvqvae.manifest import read_manifest
+from rvqvae.io.manifest import read_manifest
+from rvqvae.optimization import Loop
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300

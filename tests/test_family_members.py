@@ -41,7 +41,7 @@ from rvqvae.family.regularised import (
     sigmoid_jacobian_norm,
 )
 from rvqvae.family.variational import gaussian_kl, normal_log_density
-from rvqvae.loop import generator_of
+from rvqvae.optimization import generator_of
 
 SMALL = {"latent_dim": 4, "hidden": (32,), "epochs": 1, "batch_size": 32, "random_state": 0}
 MEMBERS = [

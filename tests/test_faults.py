@@ -29,13 +29,13 @@ import numpy as np
 import PIL
 import pytest
 
+from rvqvae.commands.clean import clean
+from rvqvae.commands.contaminate import contaminate_folders
+from rvqvae.commands.options import FitOptions
+from rvqvae.commands.sample import sample
+from rvqvae.commands.score import score
+from rvqvae.commands.train import train
 from rvqvae.errors import InputError
-from rvqvae.tasks.clean import clean
-from rvqvae.tasks.contaminate import contaminate_folders
-from rvqvae.tasks.options import FitOptions
-from rvqvae.tasks.sample import sample
-from rvqvae.tasks.score import score
-from rvqvae.tasks.train import train
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and limits of Linux")
 DATA = Path(__file__).parents[1] / "data"
@@ -54,8 +54,10 @@ def processes():
     # What torch, timm and Pillow import when they are first used takes ten times as long as a job.
     late = ["torch._dynamo", "timm", "torch.distributed"]
     late += [f"PIL.{m.name}" for m in pkgutil.iter_modules(PIL.__path__) if m.name.endswith("ImagePlugin")]
-    tasks = [f"rvqvae.tasks.{name}" for name in JOBS]
-    context.set_forkserver_preload(["rvqvae.estimator", "rvqvae.perceptual", "rvqvae.cli", *tasks, *late])
+    tasks = [f"rvqvae.commands.{name}" for name in JOBS]
+    context.set_forkserver_preload(
+        ["rvqvae.estimator", "rvqvae.features.perceptual", "rvqvae.commands.main", *tasks, *late]
+    )
     return context
 
 
@@ -89,14 +91,14 @@ def in_process(context, job: Callable[[], object], setup: Callable[[], object] |
 def _run(job: Callable[[], object], setup: Callable[[], object] | None) -> None:
     import torch
 
-    import rvqvae.learned
-    import rvqvae.training
+    import rvqvae.features.patch_dictionary
+    import rvqvae.vqvae.training
 
     torch.set_num_threads(1)
     gc.freeze()  # Else the million objects imported are looked through, and thereby copied, by each process.
     # What takes most of the time of so small a job, and keeps nothing between runs.
-    rvqvae.learned.PATCHES = 2000
-    rvqvae.training.perceptual_loss = _pixel_loss
+    rvqvae.features.patch_dictionary.PATCHES = 2000
+    rvqvae.vqvae.training.perceptual_loss = _pixel_loss
     devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(devnull, stream)
@@ -279,7 +281,7 @@ def limit_files(size: int) -> None:
 
 def command(arguments: list[str], said) -> int:
     """The exit status; what is said on the way goes to no disk."""
-    from rvqvae.cli import main
+    from rvqvae.commands.main import main
 
     sys.stderr = io.StringIO()
     status = main(arguments)
@@ -346,7 +348,7 @@ def test_two_runs_on_one_folder(processes, images, whole, tmp_path):
 
 
 def test_two_scores_into_one_file(images, whole, tmp_path):
-    from rvqvae.tasks.folder import work_beside
+    from rvqvae.commands.folder import work_beside
 
     out = tmp_path / "scores.csv"
     with work_beside(out), pytest.raises(InputError, match=r"scores\.csv is being written by another run"):
@@ -362,7 +364,7 @@ def jump() -> None:
 
 
 def tracked(directory: Path) -> None:
-    from rvqvae.tracking import Tracker
+    from rvqvae.tracking.runs import Tracker
 
     with Tracker("study", run_name="a", params={}, directory=directory, enabled=False) as run:
         for epoch in range(4):

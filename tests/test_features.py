@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from rvqvae.errors import InputError
-from rvqvae.features import efficientnet_lite0, extract_features, fold_batch_norm, named_backbone
+from rvqvae.features.pretrained import efficientnet_lite0, extract_features, fold_batch_norm, named_backbone
 
 
 @pytest.fixture(scope="module")

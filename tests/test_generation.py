@@ -10,11 +10,11 @@ import torch
 
 from data.recipes import load
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
-from rvqvae.generation import GROUP, code_groups, fit_inlier_prior
-from rvqvae.images import as_nchw
-from rvqvae.inference import inlier_codes
-from rvqvae.perceptual import perceptual_loss
-from rvqvae.training import Fitted, fit
+from rvqvae.features.perceptual import perceptual_loss
+from rvqvae.io.arrays import as_nchw
+from rvqvae.priors.groups import GROUP, code_groups, fit_inlier_prior
+from rvqvae.vqvae.inference import inlier_codes
+from rvqvae.vqvae.training import Fitted, fit
 
 PRIOR = PriorConfig(channels=16, layers=1, dropout=0.2, epochs=24, batch_size=32)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rvqvae.errors import InputError
-from rvqvae.images import as_nchw, from_nchw, layout_of, let_go
-from rvqvae.sources import load_images
+from rvqvae.io.arrays import as_nchw, from_nchw, layout_of, let_go
+from rvqvae.io.reading import load_images
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (3, 10, 12), dtype=np.uint8)

@@ -7,8 +7,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from data.recipes import load
 from rvqvae.errors import InputError
-from rvqvae.features import extract_features, extract_views
-from rvqvae.learned import LearnedFeatures
+from rvqvae.features.patch_dictionary import LearnedFeatures
+from rvqvae.features.pretrained import extract_features, extract_views
 
 
 def noise(n, channels=1, height=28, width=28, seed=0):

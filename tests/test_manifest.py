@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvqvae.errors import InputError
-from rvqvae.manifest import Row, copy_kept, read_manifest, write_manifest
+from rvqvae.io.manifest import Row, copy_kept, read_manifest, write_manifest
 
 HEADER = "path,sha256,status,score,outlier_probability,keep,reason\n"
 # Whatever a file system may hold: any text, and bytes that are not UTF-8.
@@ -110,7 +110,7 @@ def test_missing_and_unwritable_manifests(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rvqvae.checkpoint.os.fsync", full)
+    monkeypatch.setattr("rvqvae.atomic.os.fsync", full)
     with pytest.raises(InputError, match="No space left"):
         write_manifest(tmp_path / "manifest.csv", ROWS)
     assert not list(tmp_path.iterdir())
@@ -208,7 +208,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="out cannot be written: No space"):
-        patch.setattr("rvqvae.manifest.Path.write_bytes", full)
+        patch.setattr("rvqvae.io.manifest.Path.write_bytes", full)
         copy_kept(ROWS, tmp_path / "in", tmp_path / "out", link=False)
     assert contents(tmp_path / "out") == {}
     assert copy_kept(ROWS, tmp_path / "in", tmp_path / "out", link=False) == 3

@@ -10,7 +10,7 @@ from data.recipes import load
 from pipelines.benchmark_scaling import moved
 from rvqvae.contamination import contaminate, noise_images
 from rvqvae.errors import InputError
-from rvqvae.features import extract_views
+from rvqvae.features.pretrained import extract_views
 from rvqvae.membership import Competition, Evidence, JointView, Membership, literal_split, update, warm_start
 from rvqvae.membership.ellipsoid import ellipsoid_distance, majority_depth
 from rvqvae.membership.groups import part_from_majority

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from data.recipes import load
 from rvqvae.errors import InputError
-from rvqvae.features import extract_features
+from rvqvae.features.pretrained import extract_features
 from rvqvae.metrics import (
     bootstrap_interval,
     distances,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rvqvae.config import ModelConfig
-from rvqvae.model import TwoCodebookVQVAE
-from rvqvae.networks import grid_shape
+from rvqvae.vqvae.model import TwoCodebookVQVAE
+from rvqvae.vqvae.networks import grid_shape
 
 TINY = ModelConfig(channels=8, residual_blocks=1, code_dim=4, inlier_codes=8, outlier_codes=4)
 

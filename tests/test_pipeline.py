@@ -12,7 +12,7 @@ from pipelines import methods, robust_generation
 from pipelines.report import COLUMNS, markdown_table
 from rvqvae.contamination import load_manifest
 from rvqvae.metrics import Judge
-from rvqvae.tracking import Tracker
+from rvqvae.tracking.runs import Tracker
 
 # Newer Pythons report SQLite connections that MLflow's pool leaves to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rvqvae.config import ModelConfig
 from rvqvae.errors import InputError
-from rvqvae.quantizers import Codebook, straight_through
-from rvqvae.quantizers.product import ProductQuantizer
+from rvqvae.vqvae.codebook import Codebook, straight_through
+from rvqvae.vqvae.product_codebook import ProductQuantizer
 
 
 def made(m=3, k=4, dim=6, seed=0, **options) -> ProductQuantizer:

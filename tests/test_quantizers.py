@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rvqvae.config import ModelConfig
 from rvqvae.errors import InputError
-from rvqvae.quantizers import Codebook, straight_through
+from rvqvae.vqvae.codebook import Codebook, straight_through
 
 
 def config(**changes) -> ModelConfig:

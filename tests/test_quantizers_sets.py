@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvqvae.config import ModelConfig
-from rvqvae.quantizers import Codebook, SoftCodebook
-from rvqvae.quantizers.codebook import quantize_by_set
+from rvqvae.vqvae.codebook import Codebook, quantize_by_set
+from rvqvae.vqvae.soft_codebook import SoftCodebook
 
 
 def books(kind=Codebook, seed=0, **changes):

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from rvqvae.errors import InputError
-from rvqvae.manifest import Row, read_manifest, write_manifest
+from rvqvae.io.manifest import Row, read_manifest, write_manifest
 from rvqvae.report import Card, Group, write_report
 
 HOSTILE = (

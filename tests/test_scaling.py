@@ -10,12 +10,14 @@ import torch
 
 from data.recipes import load
 from pipelines import benchmark_scaling as scaling
-from rvqvae import RobustVQVAE, detector, duplicates, generation
+from rvqvae import RobustVQVAE, detector
 from rvqvae.config import ModelConfig
 from rvqvae.detector import drawn
+from rvqvae.io import duplicates
 from rvqvae.membership import JointView, view
 from rvqvae.membership.ellipsoid import _mahalanobis
-from rvqvae.model import TwoCodebookVQVAE
+from rvqvae.priors import groups as generation
+from rvqvae.vqvae.model import TwoCodebookVQVAE
 
 
 def blobs(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from data.recipes import load
-from rvqvae.cli import main
+from rvqvae.commands.main import main
+from rvqvae.commands.options import FitOptions
+from rvqvae.commands.read import load_model
+from rvqvae.commands.review import _alike
+from rvqvae.commands.search import compared_by, neighbours, same_picture, search, table_of
+from rvqvae.commands.train import train
 from rvqvae.errors import InputError
-from rvqvae.tasks.options import FitOptions
-from rvqvae.tasks.read import load_model
-from rvqvae.tasks.review import _alike
-from rvqvae.tasks.search import compared_by, neighbours, same_picture, search, table_of
-from rvqvae.tasks.train import train
 
 DIGITS, CLOTHES = 90, 20
 HOSTILE = (

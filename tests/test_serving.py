@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from rvqvae import InputError, RobustVQVAE, log_model
-from rvqvae.serving import ServedModel
+from rvqvae.tracking.serving import ServedModel
 
 # Newer Pythons report SQLite connections that MLflow's pool leaves to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")

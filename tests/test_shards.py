@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from rvqvae.commands.clean import clean
+from rvqvae.commands.folder import digest_of
+from rvqvae.commands.options import FitOptions
+from rvqvae.commands.score import score
 from rvqvae.errors import InputError
-from rvqvae.manifest import Row, copy_kept, read_manifest
-from rvqvae.shards import missing_shards
-from rvqvae.sources import Inventory, read_source
-from rvqvae.tasks.clean import clean
-from rvqvae.tasks.folder import digest_of
-from rvqvae.tasks.options import FitOptions
-from rvqvae.tasks.score import score
+from rvqvae.io.manifest import Row, copy_kept, read_manifest
+from rvqvae.io.reading import Inventory, read_source
+from rvqvae.io.shards import missing_shards
 
 DATA = Path(__file__).parents[1] / "data"
 FAST = FitOptions(size=8, epochs=1, prior_epochs=1, features="learned")
@@ -150,9 +150,9 @@ def test_columns(tmp_path, table, works):
 
 
 def test_rows_are_found_in_any_order(tmp_path, monkeypatch):
-    from rvqvae.files import open_source
+    from rvqvae.io.sources import open_source
 
-    monkeypatch.setattr("rvqvae.shards.KEPT", 4000)
+    monkeypatch.setattr("rvqvae.io.shards.KEPT", 4000)
     path = save_parquet(tmp_path / "t.parquet", parquet_rows(CONTENTS), row_group_size=50)
     with open_source(path) as source:
         for i in np.random.default_rng(0).integers(0, 60, 200):
@@ -235,7 +235,7 @@ def test_missing_shards_are_named(shards):
 
 
 def test_a_shard_that_goes_away_while_it_is_read(shards):
-    from rvqvae.files import Side, decode, open_source
+    from rvqvae.io.sources import Side, decode, open_source
 
     with open_source(shards) as source:
         (shards / "sub" / "s-0002.tar").unlink()

@@ -14,18 +14,12 @@ from data.recipes import load
 from rvqvae import RobustVQVAE
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
-from rvqvae.inference import inlier_codes, reconstruction_errors
 from rvqvae.membership import Membership
-from rvqvae.model import TwoCodebookVQVAE
-from rvqvae.quantizers import (
-    Codebook,
-    SoftCodebook,
-    nearest_weights,
-    posterior,
-    released_weights,
-    straight_through,
-)
-from rvqvae.training import fit
+from rvqvae.vqvae.codebook import Codebook, straight_through
+from rvqvae.vqvae.inference import inlier_codes, reconstruction_errors
+from rvqvae.vqvae.model import TwoCodebookVQVAE
+from rvqvae.vqvae.soft_codebook import SoftCodebook, nearest_weights, posterior, released_weights
+from rvqvae.vqvae.training import fit
 
 WEIGHTINGS = [posterior, released_weights, nearest_weights]
 

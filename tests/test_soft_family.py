@@ -9,8 +9,8 @@ from data.recipes import load
 from rvqvae.errors import InputError
 from rvqvae.family import SoftVQVAE
 from rvqvae.family.soft import SoftQuantizing
-from rvqvae.networks import to_float
-from rvqvae.quantizers import nearest_weights, posterior
+from rvqvae.vqvae.networks import to_float
+from rvqvae.vqvae.soft_codebook import nearest_weights, posterior
 
 QUICK = {"latent_dim": 4, "hidden": (32,), "n_codes": 8, "epochs": 1, "batch_size": 32, "random_state": 0}
 

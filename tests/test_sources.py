@@ -14,9 +14,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import rvqvae
-from rvqvae.duplicates import near_duplicates
 from rvqvae.errors import InputError
-from rvqvae.sources import Entry, Inventory, read_source
+from rvqvae.io.duplicates import near_duplicates
+from rvqvae.io.reading import Entry, Inventory, read_source
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -145,8 +145,8 @@ def test_what_cannot_be_opened_is_named(tmp_path, monkeypatch):
         return (scandir if not rest else io.open)(path, *rest)
 
     # The test may run as root, whom no permission stops.
-    monkeypatch.setattr("rvqvae.files.open", refuse, raising=False)
-    monkeypatch.setattr("rvqvae.files.os.scandir", refuse)
+    monkeypatch.setattr("rvqvae.io.sources.open", refuse, raising=False)
+    monkeypatch.setattr("rvqvae.io.sources.os.scandir", refuse)
     entries = by_path(read_source(tmp_path))
     assert {path: entry.reason for path, entry in entries.items()} == {
         "closed/": "the folder cannot be listed",
@@ -370,7 +370,7 @@ def test_the_order_of_the_file_system_makes_no_difference(tmp_path, monkeypatch)
         def __exit__(self, *error):
             pass
 
-    monkeypatch.setattr("rvqvae.files.os.scandir", Reversed)
+    monkeypatch.setattr("rvqvae.io.sources.os.scandir", Reversed)
     assert equal(one, read_source(tmp_path))
 
 
@@ -412,7 +412,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rvqvae.sources._write_header", full)
+    monkeypatch.setattr("rvqvae.io.reading._write_header", full)
     with pytest.raises(InputError, match="No space left"):
         read_source(tmp_path / "in", store=tmp_path / "store.npy")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

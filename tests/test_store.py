@@ -21,7 +21,7 @@ from rvqvae import RobustVQVAE, contaminate
 from rvqvae.errors import InputError
 from rvqvae.membership.linear import Linear
 from rvqvae.membership.modes import Modes
-from rvqvae.store import ARRAYS, FACTS, NEXT, load_model
+from rvqvae.model_folder import ARRAYS, FACTS, NEXT, load_model
 
 
 def quick(**changes):

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
+from rvqvae.commands.folder import STATE, locked
 from rvqvae.errors import InputError
-from rvqvae.files import MAX_ARRAY
-from rvqvae.manifest import Row, copy_kept, read_manifest, write_manifest
-from rvqvae.shards import _leaf
-from rvqvae.sources import read_source
-from rvqvae.store import ARRAYS, FACTS, load_model
-from rvqvae.tasks.folder import STATE, locked
+from rvqvae.io.manifest import Row, copy_kept, read_manifest, write_manifest
+from rvqvae.io.reading import read_source
+from rvqvae.io.shards import _leaf
+from rvqvae.io.sources import MAX_ARRAY
+from rvqvae.model_folder import ARRAYS, FACTS, load_model
 
 DIGITS = np.random.default_rng(0).integers(0, 256, (6, 9, 10), np.uint8)
 FUZZ = settings(
@@ -172,7 +172,7 @@ CONFIG = b"clean:\n  images: photos\n  out: cleaned\n  epochs: 3\n  contaminatio
 @FUZZ
 @given(st.data())
 def test_configurations_with_changed_bytes(tmp_path, data):
-    from rvqvae.arguments import parse
+    from rvqvae.commands.arguments import parse
 
     lines = b"\n".join(line.strip() for line in CONFIG.splitlines()[1:])
     (tmp_path / "c.yaml").write_bytes(mutated(data, lines))
@@ -193,7 +193,7 @@ def test_configurations_with_changed_bytes(tmp_path, data):
     ],
 )
 def test_configurations_run_nothing(tmp_path, text, monkeypatch):
-    from rvqvae.arguments import parse
+    from rvqvae.commands.arguments import parse
 
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text(text)
@@ -230,7 +230,7 @@ def test_an_array_that_claims_to_be_huge(tmp_path, compression, little_memory):
 
 
 def test_an_array_that_unfolds_to_more_than_the_limit(tmp_path, monkeypatch, little_memory):
-    monkeypatch.setattr("rvqvae.files.MAX_ARRAY", 10**6)
+    monkeypatch.setattr("rvqvae.io.sources.MAX_ARRAY", 10**6)
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1001, 10, 100), np.uint8))
     with pytest.raises(InputError, match="has 1,001,000 bytes, above the limit of 1,000,000"):
         read_source(tmp_path / "a.npz")
@@ -245,7 +245,7 @@ def test_objects_in_an_array_are_not_unpickled(tmp_path):
 
 
 def test_a_member_that_unfolds_to_more_than_the_limit(tmp_path, monkeypatch, little_memory):
-    monkeypatch.setattr("rvqvae.shards.MAX_BYTES", 10**6)
+    monkeypatch.setattr("rvqvae.io.shards.MAX_BYTES", 10**6)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(10**6 + 1))
         archive.writestr("b.png", png(DIGITS[0]))
@@ -287,7 +287,7 @@ def test_a_tar_whose_headers_go_in_circles(tmp_path):
 
 
 def test_parquet_of_more_rows_than_the_limit(tmp_path, monkeypatch, little_memory):
-    monkeypatch.setattr("rvqvae.shards.MOST_ROWS", 10**5)
+    monkeypatch.setattr("rvqvae.io.shards.MOST_ROWS", 10**5)
     parquet.write_table(pa.table({"image": pa.nulls(10**5 + 1, pa.binary())}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="tells of 100,001 rows, above the limit of 100,000"):
         read_source(tmp_path / "a.parquet")
@@ -296,7 +296,7 @@ def test_parquet_of_more_rows_than_the_limit(tmp_path, monkeypatch, little_memor
 def test_parquet_that_repeats_a_large_value(tmp_path, monkeypatch):
     """A few kilobytes on the disk, and 60 MiB if they were decoded at once."""
     size = 2**18
-    monkeypatch.setattr("rvqvae.shards.KEPT", size - 1)
+    monkeypatch.setattr("rvqvae.io.shards.KEPT", size - 1)
     large = pa.array([bytes(size), png(DIGITS[0])], pa.binary())
     rows = pa.DictionaryArray.from_arrays(pa.array([0] * 240 + [1], pa.int32()), large)
     parquet.write_table(
@@ -310,7 +310,7 @@ def test_parquet_that_repeats_a_large_value(tmp_path, monkeypatch):
         taken.append(pa.total_allocated_bytes() - before)
         return _leaf(batch)
 
-    monkeypatch.setattr("rvqvae.shards._leaf", leaf)
+    monkeypatch.setattr("rvqvae.io.shards._leaf", leaf)
     found = read_source(tmp_path / "a.parquet", workers=1)
     assert len(found.images) == 1 and found.entries[0].reason == "it is not an image of a known format"
     assert size < max(taken) < 10 * size

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rvqvae.commands.apply import apply_manifest
+from rvqvae.commands.clean import clean
+from rvqvae.commands.contaminate import contaminate_folders
+from rvqvae.commands.evaluate import evaluate
+from rvqvae.commands.folder import locked
+from rvqvae.commands.options import FitOptions
+from rvqvae.commands.read import load_model, preview
+from rvqvae.commands.sample import sample
+from rvqvae.commands.score import score
+from rvqvae.commands.train import train
 from rvqvae.errors import InputError
-from rvqvae.manifest import read_manifest, write_manifest
-from rvqvae.tasks.apply import apply_manifest
-from rvqvae.tasks.clean import clean
-from rvqvae.tasks.contaminate import contaminate_folders
-from rvqvae.tasks.evaluate import evaluate
-from rvqvae.tasks.folder import locked
-from rvqvae.tasks.options import FitOptions
-from rvqvae.tasks.read import load_model, preview
-from rvqvae.tasks.sample import sample
-from rvqvae.tasks.score import score
-from rvqvae.tasks.train import train
+from rvqvae.io.manifest import read_manifest, write_manifest
 
 DATA = Path(__file__).parents[1] / "data"
 FAST = FitOptions(epochs=1, prior_epochs=1)
@@ -194,7 +194,7 @@ def test_a_broken_off_run_is_taken_up(dirty, cleaned, tmp_path):
         assert visible(tmp_path / "out") <= {"manifest.csv"}
     assert watch.seen[0] == "scan"
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rvqvae.manifest._put", interrupt)
+        patch.setattr("rvqvae.io.manifest._put", interrupt)
         clean(dirty, tmp_path / "out", FAST, copy="copy")
     assert "clean" not in visible(tmp_path / "out")
     again = clean(dirty, tmp_path / "out", FAST, copy="copy")
@@ -212,7 +212,7 @@ def full(*_):
 
 
 def test_a_full_disk(few, tmp_path, monkeypatch):
-    for place in ("rvqvae.checkpoint.os.fsync", "rvqvae.sources._write_header"):
+    for place in ("rvqvae.atomic.os.fsync", "rvqvae.io.reading._write_header"):
         with monkeypatch.context() as patch, pytest.raises((InputError, OSError), match="No space left"):
             patch.setattr(place, full)
             clean(few, tmp_path / "out", FAST)

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from rvqvae.config import ModelConfig
-from rvqvae.tracking import Tracker, TrackingWarning, flatten
+from rvqvae.tracking.runs import Tracker, TrackingWarning, flatten
 
 # Newer Pythons report SQLite connections that MLflow's pool leaves to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")

@@ -9,10 +9,10 @@ import torch
 from data.recipes import load
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
-from rvqvae.inference import compete, decode_codes, evidence, inlier_codes, reconstruction_errors
 from rvqvae.membership import Membership
-from rvqvae.networks import to_float
-from rvqvae.training import fit
+from rvqvae.vqvae.inference import compete, decode_codes, evidence, inlier_codes, reconstruction_errors
+from rvqvae.vqvae.networks import to_float
+from rvqvae.vqvae.training import fit
 
 MODEL = ModelConfig(channels=16, residual_blocks=1, code_dim=8, inlier_codes=32, outlier_codes=16)
 TRAIN = TrainConfig(epochs=3, batch_size=16, warmup_epochs=1, learning_rate=4e-3)
@@ -142,7 +142,7 @@ def test_another_run_s_folder_is_refused(data, tmp_path):
 
 
 def test_divergence_names_term_batch_and_rate(data, monkeypatch):
-    from rvqvae.model import TwoCodebookVQVAE
+    from rvqvae.vqvae.model import TwoCodebookVQVAE
 
     loss = TwoCodebookVQVAE.loss
     monkeypatch.setattr(TwoCodebookVQVAE, "loss", lambda self, out, weight: loss(self, out) * float("nan"))

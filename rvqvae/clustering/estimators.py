@@ -31,9 +31,9 @@ from rvqvae.detector import Progress
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.family.store import load_folder, save_folder
-from rvqvae.images import as_nchw
-from rvqvae.loop import generator_of
-from rvqvae.samples import LARGEST, are_images, draw_seed, plain
+from rvqvae.io.arrays import as_nchw
+from rvqvae.io.samples import LARGEST, are_images, draw_seed, plain
+from rvqvae.optimization import generator_of
 
 OF_THIS_MACHINE = ("device", "progress")
 STEPS, FEWEST, MOST = 6000, 10, 200

@@ -12,7 +12,7 @@ from rvqvae.clustering.augmentation import adversarial_direction, affine, neighb
 from rvqvae.clustering.network import Perceptron, untouched_statistics
 from rvqvae.clustering.objective import Code
 from rvqvae.errors import InputError
-from rvqvae.loop import Loop, generator_of
+from rvqvae.optimization import Loop, generator_of
 
 AUGMENTATIONS = ("vat", "rpt", "affine")
 UNIT = 10.0

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from rvqvae.family.base import Autoencoder, Network, in_range, whole
 from rvqvae.family.networks import perceptron
-from rvqvae.loop import Loop
+from rvqvae.optimization import Loop
 
 
 class BatchNorm(nn.BatchNorm1d):

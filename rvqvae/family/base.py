@@ -24,10 +24,10 @@ from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.family.networks import build_decoder, build_encoder
 from rvqvae.family.store import load_folder, save_folder
-from rvqvae.images import as_nchw
-from rvqvae.loop import Loop, generator_of
-from rvqvae.networks import squared_error, to_float
-from rvqvae.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
+from rvqvae.io.arrays import as_nchw
+from rvqvae.io.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
+from rvqvae.optimization import Loop, generator_of
+from rvqvae.vqvae.networks import squared_error, to_float
 
 BATCH = 512
 """Samples per forward pass outside of training: bounds the memory, changes no result."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig
 from rvqvae.family.base import Autoencoder, Network, in_range, whole
-from rvqvae.networks import ImageDecoder, ImageEncoder, grid_shape, squared_error, to_float
-from rvqvae.quantizers import Codebook, straight_through
+from rvqvae.vqvae.codebook import Codebook, straight_through
+from rvqvae.vqvae.networks import ImageDecoder, ImageEncoder, grid_shape, squared_error, to_float
 
 POOL = 2048
 """Samples whose encodings start the codebook and revive its dead codewords."""

@@ -1,6 +1,6 @@
 """Encoders and decoders between samples and one latent vector: multi-layer perceptrons, or convolutions.
 
-The convolutional pair is the body of `rvqvae.networks` with a linear layer at its grid.
+The convolutional pair is the body of `rvqvae.vqvae.networks` with a linear layer at its grid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import nn
 
 from rvqvae.config import ModelConfig
 from rvqvae.errors import InputError
-from rvqvae.networks import ImageDecoder, ImageEncoder, grid_shape
+from rvqvae.vqvae.networks import ImageDecoder, ImageEncoder, grid_shape
 
 Activation = Callable[[], nn.Module]
 GRID_DIM = 8

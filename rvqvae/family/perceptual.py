@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rvqvae.errors import InputError
 from rvqvae.family.base import Autoencoder, Network, in_range
 from rvqvae.family.variational import Variational
-from rvqvae.perceptual import deep_features
+from rvqvae.features.perceptual import deep_features
 
 
 def perceptual_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rvqvae.family.base import Autoencoder, Network, in_range, whole
-from rvqvae.networks import squared_error, to_float
-from rvqvae.quantizers.codebook import straight_through
-from rvqvae.quantizers.product import ProductQuantizer, check_divisible
 from rvqvae.retrieval import ProductIndex
+from rvqvae.vqvae.codebook import straight_through
+from rvqvae.vqvae.networks import squared_error, to_float
+from rvqvae.vqvae.product_codebook import ProductQuantizer, check_divisible
 
 POOL = 8192
 """Samples whose encodings start the codebooks and revive idle words."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rvqvae.errors import InputError
 from rvqvae.family.base import Autoencoder, Network, in_range
-from rvqvae.networks import squared_error
+from rvqvae.vqvae.networks import squared_error
 
 # Sparse ------------------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from rvqvae.errors import InputError
 from rvqvae.family.base import Autoencoder, Network, in_range, whole
-from rvqvae.networks import squared_error, to_float
-from rvqvae.quantizers import nearest_weights, posterior, released_weights, straight_through
-from rvqvae.quantizers.soft import Weighting
+from rvqvae.vqvae.codebook import straight_through
+from rvqvae.vqvae.networks import squared_error, to_float
+from rvqvae.vqvae.soft_codebook import Weighting, nearest_weights, posterior, released_weights
 
 WEIGHTINGS: dict[str, Weighting] = {
     "posterior": posterior,

@@ -1,4 +1,4 @@
-"""A fitted autoencoder as a folder, by the protocol of `rvqvae.store`: safetensors and JSON, no pickle."""
+"""A fitted autoencoder as a folder, as `rvqvae.model_folder` does it: safetensors and JSON, no pickle."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
-from rvqvae.store import ARRAYS, FACTS, FORMAT, NEXT, _arrays, _facts
+from rvqvae.model_folder import ARRAYS, FACTS, FORMAT, NEXT, _arrays, _facts
 
 
 def save_folder(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from rvqvae.errors import InputError
 from rvqvae.family.base import Autoencoder, Network, batches
-from rvqvae.loop import generator_of
-from rvqvae.samples import draw_seed
+from rvqvae.io.samples import draw_seed
+from rvqvae.optimization import generator_of
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:

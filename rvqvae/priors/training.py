@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rvqvae.config import PriorConfig
 from rvqvae.distributed import current
 from rvqvae.errors import InputError
-from rvqvae.loop import Loop
+from rvqvae.optimization import Loop
 from rvqvae.priors.pixelcnn import GatedPixelCNN
 
 Report = Callable[[int, dict[str, float]], None]

@@ -18,9 +18,9 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
-from rvqvae.manifest import Row
+from rvqvae.io.manifest import Row
 
 VERDICTS = {
     "clean": "This set looks clean: about {rate} of the images may not belong",

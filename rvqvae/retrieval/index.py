@@ -21,10 +21,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rvqvae.checkpoint import write_atomically
+from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
-from rvqvae.quantizers.product import check_divisible
 from rvqvae.retrieval.scan import GROUP, nearest_codes, table_sums
+from rvqvae.vqvae.product_codebook import check_divisible
 
 FORMAT, HEADER = 1, "product_index"
 MOST_CODEBOOKS, MOST_CODEWORDS = 1024, 256

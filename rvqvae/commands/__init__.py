@@ -1,0 +1,1 @@
+"""The command line: one file a command, with its flags, its job and its output."""

@@ -1,0 +1,71 @@
+"""Apply a manifest: the copy of what it keeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rvqvae.commands.folder import Folder, check_outside, locked
+from rvqvae.commands.options import Copy
+from rvqvae.errors import InputError
+from rvqvae.io.manifest import Row, copy_kept, read_manifest
+from rvqvae.io.sources import open_source
+
+CLEAN = "clean"
+
+
+class Applied(NamedTuple):
+    """What a reviewed manifest led to."""
+
+    out: Path
+    copied: int
+    unlisted: int
+    """Image files of the source that the manifest says nothing of; they are not copied."""
+
+
+def apply_manifest(images: str | Path, manifest: str | Path, out: str | Path, copy: Copy) -> Applied:
+    """Copy what a reviewed manifest keeps into ``out/clean/``, or link to it; nothing is trained.
+
+    `out` may be the folder of the cleaning that was reviewed. InputError as for `clean`, for a damaged
+    manifest, and for a file that has changed since.
+    """
+    images, out = Path(images), Path(out)
+    check_outside(out, images)
+    rows = read_manifest(manifest)
+    with open_source(images) as source:
+        unlisted = len(set(source.names) - {row.path for row in rows})
+    with locked(out) as folder:
+        return Applied(out, copy_clean(rows, images, folder, copy), unlisted)
+
+
+def copy_clean(rows: Sequence[Row], images: Path, folder: Folder, copy: Copy) -> int:
+    """Make ``clean/`` in the folder, whole or not at all; complete it if it is there; return how many.
+
+    InputError if it is there and holds what the rows do not keep.
+    """
+    target = folder.path / CLEAN
+    if target.exists():
+        kept = {Path(row.path).as_posix() for row in rows if row.keep and row.status == "ok"} | {"clean.npz"}
+        extra = sorted(name for name in _names_below(target) if name not in kept)
+        if extra:
+            raise InputError(
+                f"{target} holds {extra[0]!r}, which this manifest does not keep: remove it, or give another "
+                "folder"
+            )
+        return copy_kept(rows, images, target, link=copy == "link")
+    unfinished = folder.work / CLEAN
+    count = copy_kept(rows, images, unfinished, link=copy == "link")
+    unfinished.mkdir(exist_ok=True)
+    os.replace(unfinished, target)
+    return count
+
+
+def _names_below(folder: Path) -> list[str]:
+    """POSIX names of the files and links in a folder, relative to it."""
+    return [
+        Path(root, name).relative_to(folder).as_posix()
+        for root, folders, files in os.walk(folder)
+        for name in [*files, *(f for f in folders if Path(root, f).is_symlink())]
+    ]

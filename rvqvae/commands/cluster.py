@@ -1,0 +1,167 @@
+"""Sort images into groups that look alike, to be looked through group by group."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvqvae.atomic import write_atomically
+from rvqvae.commands.folder import Folder, check_outside, digest_of, locked
+from rvqvae.commands.options import FitOptions, Progress
+from rvqvae.commands.read import read_for_fit, status_counts
+from rvqvae.commands.record import peak_memory, versions, write_csv, write_json
+from rvqvae.devices import usable_device
+from rvqvae.errors import InputError
+from rvqvae.figures import generation_figure, image_grid, save_png
+from rvqvae.io.manifest import number_text
+from rvqvae.io.reading import Entry, Inventory
+
+COLUMNS = ("path", "sha256", "status", "cluster", "probability", "reason")
+TABLE, SHEET, SUMMARY, GRIDS = "clusters.csv", "clusters.png", "summary.json", "clusters"
+RESULTS = (TABLE, SHEET, SUMMARY, GRIDS)
+SHOWN, COLUMNS_SHOWN = 256, 16
+"""Images in the grid of a cluster at most, and in a row of any picture."""
+
+
+class Clustered(NamedTuple):
+    """What was sorted, and where it is."""
+
+    out: Path
+    summary: dict[str, Any]
+    """As in summary.json."""
+    done_before: bool
+    """Whether the results were there already, of the same options and files."""
+
+
+def cluster(
+    images: str | Path,
+    out: str | Path,
+    clusters: int | None = None,
+    options: FitOptions | None = None,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Clustered:
+    """Sort the images of a source into ``clusters`` groups, numbered from 0, the largest.
+
+    By default as many as leave 25 images to each, at most 20. Writes clusters.csv (every file found),
+    clusters.png (a row of each cluster, surest on the left), clusters/NN.png (its surest images) and
+    summary.json. Of ``options``, ``size``, ``seed``, ``device`` and ``workers`` count.
+
+    InputError for bad input, an `out` inside `images`, in use, or holding something else.
+    """
+    images, out, options = Path(images), Path(out), options or FitOptions()
+    check_outside(out, images)
+    if clusters is not None and clusters < 2:
+        raise InputError(f"clusters={clusters} is out of range: it must be >= 2")
+    job = {"job": "cluster", "images": str(images.resolve()), "clusters": clusters}
+    job |= {"size": options.size, "seed": options.seed}
+    inputs = digest_of(images)
+    with locked(out) as folder:
+        done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
+        if not done:
+            _cluster(images, folder, clusters, options, command, progress)
+            folder.finish()
+        summary = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    return Clustered(out, summary, done)
+
+
+def _cluster(
+    images: Path,
+    folder: Folder,
+    clusters: int | None,
+    options: FitOptions,
+    command: str,
+    progress: Progress | None,
+) -> None:
+    from rvqvae.clustering.groups import default_groups, find_groups
+    from rvqvae.features.pretrained import extract_views
+    from rvqvae.membership.view import JointView
+
+    start, out, device = time.monotonic(), folder.path, usable_device(options.device)
+    tell = progress or (lambda *_: None)
+    found = read_for_fit(images, folder, options, progress)
+    n = len(found.images)
+    k = default_groups(n) if clusters is None else clusters
+    if k > n:
+        raise InputError(f"clusters={k} is more than the {n} different readable images: ask for fewer")
+    tell("features", 0, n)
+    views = extract_views(found.images, device=device)
+    tell("features", n, n)
+    vectors = JointView.fit(views, options.seed)(views)
+    groups = find_groups(vectors, k, seed=options.seed, device=device, progress=progress)
+    members = _surest_first(groups.labels, groups.probability, k)
+    for old in (out / GRIDS).glob("*.png"):  # Of other files in the same folder, with more clusters.
+        old.unlink()
+    for number, rows in enumerate(members):
+        if len(rows):
+            save_png(out / GRIDS / f"{number:02d}.png", image_grid(found.images[rows[:SHOWN]], COLUMNS_SHOWN))
+        tell("write", number + 1, k)
+    write_atomically(out / SHEET, _sheet(found.images, members))
+    write_csv(out / TABLE, COLUMNS, _rows(found, groups.labels, groups.probability))
+    summary = {
+        "images": len(found.entries),
+        "clustered": n,
+        **status_counts(found.entries),
+        "clusters": [
+            {"cluster": number, "images": len(rows), "probability": _mean(groups.probability[rows])}
+            for number, rows in enumerate(members)
+        ],
+        "seed": options.seed,
+        "size": list(found.side.size),
+        "channels": found.side.channels,
+        "seconds": round(time.monotonic() - start, 1),
+        "peak_memory_gib": peak_memory(),
+        "versions": versions(),
+        "command": command,
+    }
+    write_json(out / SUMMARY, summary)
+
+
+def _surest_first(
+    labels: NDArray[np.int64], probability: NDArray[np.float32], k: int
+) -> list[NDArray[np.intp]]:
+    """The rows of each of ``k`` clusters, the most probable first."""
+    order = np.argsort(-probability, kind="stable")
+    return [order[labels[order] == number] for number in range(k)]
+
+
+def _mean(probability: NDArray[np.float32]) -> float | None:
+    return round(float(probability.mean()), 4) if len(probability) else None
+
+
+def _sheet(images: NDArray[np.uint8], members: Sequence[NDArray[np.intp]]) -> bytes:
+    """A row for each cluster, as PNG: images spread evenly from the surest to the least sure."""
+    shown, captions = {}, {}
+    for number, rows in enumerate(members):
+        if len(rows):
+            some = np.unique(np.linspace(0, len(rows) - 1, COLUMNS_SHOWN).astype(int))
+            shown[f"cluster {number}"] = images[rows[some]]
+            captions[f"cluster {number}"] = f"{len(rows):,} images"
+    figure = generation_figure(
+        shown,
+        captions,
+        columns=COLUMNS_SHOWN,
+        note="From the surest member on the left to the least sure on the right.",
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _rows(found: Inventory, labels: NDArray[np.int64], probability: NDArray[np.float32]) -> list[list[str]]:
+    cells = [["", ""] for _ in found.entries]
+    for row, label, p in zip(found.rows, labels, probability, strict=True):
+        cells[row] = [str(label), number_text(round(float(p), 6))]
+    return [_row(entry, *pair) for entry, pair in zip(found.entries, cells, strict=True)]
+
+
+def _row(entry: Entry, label: str, probability: str) -> list[str]:
+    return [entry.path, entry.sha256, entry.status, label, probability, entry.reason]

@@ -1,0 +1,110 @@
+"""Measure a saved model against images whose kind is known: clean ones, and perhaps outliers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvqvae.commands.folder import check_outside
+from rvqvae.commands.options import Progress
+from rvqvae.commands.read import load_model, read_for_model
+from rvqvae.commands.record import versions, write_json
+from rvqvae.commands.score import judge
+from rvqvae.errors import InputError
+from rvqvae.features.pretrained import extract_features
+from rvqvae.io.arrays import as_nchw
+from rvqvae.metrics import Judge, generation_metrics, purity
+
+MIN_IMAGES = 20
+STAGES = 4
+
+
+class Evaluated(NamedTuple):
+    """Where the measures are, and what they are."""
+
+    out: Path
+    metrics: dict[str, Any]
+    """As in the file."""
+
+
+def evaluate(
+    model: str | Path,
+    reference: str | Path,
+    out: str | Path,
+    *,
+    outliers: str | Path | None = None,
+    n: int = 1000,
+    seed: int = 0,
+    workers: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Evaluated:
+    """Compare `n` samples of a model with clean images, and its scores with the truth; write it as JSON.
+
+    `reference` must be clean and not of the training images. With `outliers`, the AUROC of the scores, and
+    the share of the samples that an independent judge calls inlier: it learns from every other image of
+    both, and its own error is measured on the rest.
+
+    InputError for bad input, fewer than 20 images or samples, or an `out` inside a folder that is read.
+    """
+    start, out = time.monotonic(), Path(out)
+    if n < MIN_IMAGES:
+        raise InputError(f"n={n} is out of range: it must be >= {MIN_IMAGES}")
+    check_outside(out, model, reference, *([outliers] if outliers is not None else []))
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: give a file, such as {out / 'metrics.json'}")
+    estimator, side = load_model(model, device)
+
+    def read(source: str | Path) -> NDArray[np.uint8]:
+        with read_for_model(source, side, None, workers, progress) as found:
+            images = np.array(found.images)
+        if len(images) < MIN_IMAGES:
+            raise InputError(f"{source} holds {len(images)} readable images: give at least {MIN_IMAGES}")
+        return images
+
+    def show(done: int) -> None:
+        if progress is not None:
+            progress("measure", done, STAGES)
+
+    real, others = read(reference), None if outliers is None else read(outliers)
+    show(0)
+    samples = as_nchw(estimator.sample(n, random_state=seed))
+    show(1)
+    features = extract_features(real, device=device)
+    show(2)
+    measured = generation_metrics(features, extract_features(samples, device=device))._asdict()
+    show(3)
+    metrics: dict[str, Any] = {
+        **measured,
+        **({} if others is None else _against(real, others, samples, estimator, seed)),
+        "features": "efficientnet_lite0",
+        "samples": n,
+        "reference": len(real),
+        "outliers": None if others is None else len(others),
+        "seed": seed,
+        "seconds": round(time.monotonic() - start, 1),
+        "versions": versions(),
+    }
+    show(4)
+    write_json(out, metrics)
+    return Evaluated(out, metrics)
+
+
+def _against(
+    real: NDArray[np.uint8], others: NDArray[np.uint8], samples: NDArray[np.uint8], estimator: Any, seed: int
+) -> dict[str, float]:
+    from sklearn.metrics import roc_auc_score
+
+    scores = np.concatenate([judge(estimator, images).scores for images in (real, others)])
+    truth = np.arange(len(scores)) >= len(real)
+    arbiter = Judge.fit(real[::2], others[::2], seed)
+    error = arbiter.test(real[1::2], others[1::2])
+    return {
+        "auroc": float(roc_auc_score(truth, -scores)),
+        "purity": purity(arbiter, samples),
+        "judge_error": error,
+    }

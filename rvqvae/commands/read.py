@@ -1,0 +1,122 @@
+"""Reading a source for a job, as new images or as a saved model knows them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rvqvae.commands.folder import PIXELS, Folder
+from rvqvae.commands.options import FitOptions, Progress
+from rvqvae.errors import InputError
+from rvqvae.io.reading import Entry, Inventory, read_source
+from rvqvae.io.sources import Side
+
+if TYPE_CHECKING:
+    from rvqvae.estimator import RobustVQVAE
+
+MIN_IMAGES = 10
+
+
+class Preview(NamedTuple):
+    """What would be read."""
+
+    side: Side
+    counts: dict[str, int]
+    """images, readable, unreadable, duplicates, near_duplicates."""
+    bad: tuple[Entry, ...]
+    """The unreadable ones."""
+
+
+def preview(
+    images: str | Path, options: FitOptions | None = None, progress: Progress | None = None
+) -> Preview:
+    """Read every image as `clean` would, and write nothing that stays."""
+    options = options or FitOptions()
+    with TemporaryDirectory() as scratch:
+        found = read_source(
+            images,
+            size=options.size,
+            store=Path(scratch) / PIXELS,
+            workers=options.workers,
+            progress=progress,
+        )
+    bad = tuple(entry for entry in found.entries if entry.status == "unreadable")
+    counts = {"images": len(found.entries), "readable": len(found.rows)}
+    return Preview(found.side, counts | status_counts(found.entries), bad)
+
+
+def read_for_fit(images: Path, folder: Folder, options: FitOptions, progress: Progress | None) -> Inventory:
+    """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
+    store = folder.work / PIXELS
+    found = read_source(images, size=options.size, store=store, workers=options.workers, progress=progress)
+    if len(found.rows) < MIN_IMAGES:
+        raise InputError(
+            f"{images} holds {len(found.rows)} different readable images, too few to learn from: give at "
+            f"least {MIN_IMAGES}, better some 600"
+        )
+    # Open for writing, which nobody does: torch warns of arrays that it may not write to.
+    return found._replace(images=np.load(store, mmap_mode="r+"))
+
+
+def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
+    """unreadable, duplicates, near_duplicates."""
+    status = Counter(entry.status for entry in entries)
+    near = sum(entry.status == "ok" and bool(entry.reason) for entry in entries)
+    return {
+        "unreadable": status["unreadable"],
+        "duplicates": status["duplicate"],
+        "near_duplicates": near,
+    }
+
+
+def model_metadata(side: Side) -> dict[str, Any]:
+    """What a saved model knows of how its images were read."""
+    return {"size": list(side.size), "channels": side.channels}
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder of a model, or that of the one in the results of `clean`; InputError if it is missing."""
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder: give a model that rvqvae train or rvqvae clean made")
+    return path / "model" if (path / "model").is_dir() else path
+
+
+def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE, Side]:
+    """A model that `clean` or `train` saved, and how it wants its images read."""
+    from rvqvae.estimator import RobustVQVAE
+
+    folder = model_folder(path)
+    model = RobustVQVAE.load(folder, device)
+    try:
+        height, width = model.metadata_["size"]
+        return model, Side((int(height), int(width)), int(model.metadata_["channels"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not say how its images are read: make it with rvqvae train or rvqvae clean"
+        ) from error
+
+
+@contextmanager
+def read_for_model(
+    images: str | Path,
+    side: Side,
+    scratch: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Inventory]:
+    """Read every image as a model wants it, duplicates too.
+
+    Meanwhile the pixels lie in a folder below `scratch`, or where the system keeps passing files.
+    """
+    with TemporaryDirectory(prefix=".rvqvae-", dir=scratch) as folder:
+        store = Path(folder) / PIXELS
+        yield read_source(
+            images, **side._asdict(), store=store, workers=workers, progress=progress, deduplicate=False
+        )

@@ -1,0 +1,52 @@
+"""What a run says about itself, and the small files that it writes."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rvqvae.atomic import write_atomically
+from rvqvae.errors import InputError
+from rvqvae.io.manifest import csv_line
+from rvqvae.io.sources import why
+
+PACKAGES = ("rvqvae", "torch", "numpy", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def peak_memory() -> float | None:
+    """GiB of main memory that this process held at most, or None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all; InputError if the disk refuses."""
+    _write(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """As `write_manifest` writes; InputError if the disk refuses."""
+    text = "".join(csv_line(row) for row in (names, *rows))
+    _write(path, text.encode("utf-8", "surrogateescape"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {why(error)}: make room, or give another place"
+        ) from error

@@ -1,0 +1,67 @@
+"""New images of the inliers only, from a saved model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rvqvae.commands.folder import check_outside, digest_of, locked
+from rvqvae.commands.options import Progress
+from rvqvae.commands.read import load_model, model_folder
+from rvqvae.errors import InputError
+from rvqvae.figures import image_grid, save_png
+from rvqvae.io.arrays import as_nchw
+
+GRID = "grid.png"
+
+
+class Sampled(NamedTuple):
+    """Where the images are."""
+
+    out: Path
+    images: int
+    grid: Path
+    done_before: bool
+
+
+def sample(
+    model: str | Path,
+    out: str | Path,
+    n: int = 64,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    max_outlier_probability: float | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Sampled:
+    """Write `n` new images as ``0000.png``, ``0001.png``... and all of them as ``grid.png``.
+
+    ``temperature``, ``top_p`` and ``max_outlier_probability`` as in `RobustVQVAE.sample`.
+
+    InputError for a damaged model, or an `out` that holds something else.
+    """
+    out = Path(out)
+    if n < 1:
+        raise InputError(f"n={n} is out of range: it must be >= 1")
+    check_outside(out, model)
+    job = {"job": "sample", "model": str(Path(model).resolve()), "n": n, "seed": seed}
+    how: dict[str, Any] = {
+        "temperature": temperature, "top_p": top_p, "max_outlier_probability": max_outlier_probability,
+    }  # fmt: skip
+    inputs = digest_of(model=model_folder(model))
+    with locked(out) as folder:
+        done = folder.claim(job | how, inputs) and (out / GRID).exists()
+        if not done:
+            estimator, _ = load_model(model, device)
+            images = as_nchw(estimator.sample(n, random_state=seed, **how))
+            digits = max(4, len(str(n - 1)))
+            for i, image in enumerate(images):
+                save_png(out / f"{i:0{digits}}.png", image.transpose(1, 2, 0).squeeze())
+                if progress is not None:
+                    progress("write", i + 1, n)
+            save_png(out / GRID, image_grid(images, columns=math.ceil(math.sqrt(n))))
+            folder.finish()
+    return Sampled(out, n, out / GRID, done)

@@ -1,0 +1,136 @@
+"""Score new images with a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import expit
+
+from rvqvae.commands.folder import check_outside, digest_of, locked, work_beside
+from rvqvae.commands.options import Progress
+from rvqvae.commands.read import load_model, model_folder, read_for_model
+from rvqvae.commands.record import write_csv
+from rvqvae.errors import InputError
+from rvqvae.figures import save_png
+from rvqvae.io.manifest import number_text
+from rvqvae.io.reading import Inventory
+from rvqvae.report import heat_colours
+
+if TYPE_CHECKING:
+    from rvqvae.estimator import RobustVQVAE
+
+COLUMNS = ("path", "status", "score", "outlier_probability", "is_outlier", "reason")
+BATCH = 4096
+
+
+class Scored(NamedTuple):
+    """What a model makes of new images, and where it is written."""
+
+    out: Path
+    images: int
+    unreadable: int
+    outliers: int
+    maps: Path | None
+
+
+class Verdicts(NamedTuple):
+    """What a model says of M images."""
+
+    scores: NDArray[np.float64]
+    """(M,), higher is more normal."""
+    probability: NDArray[np.float64]
+    """(M,) of being an outlier."""
+    is_outlier: NDArray[np.bool_]
+    """(M,)."""
+
+
+def score(
+    model: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    maps: str | Path | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Scored:
+    """Write the table `out` with a row for every image file; with `maps`, also heat maps over the images.
+
+    An image's row does not depend on the others. InputError for bad input, a damaged model, or an output
+    inside `images`.
+    """
+    out, maps = Path(out), None if maps is None else Path(maps)
+    for place in (out, maps or out):
+        check_outside(place, images, model)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: give a file, such as {out / 'scores.csv'}")
+    estimator, side = load_model(model, device)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        work_beside(out) as scratch,
+        read_for_model(images, side, scratch, workers, progress) as found,
+    ):
+        verdicts = judge(estimator, found.images, progress)
+        if maps is not None:
+            job = {"job": "maps", "model": str(Path(model).resolve()), "images": str(Path(images).resolve())}
+            with locked(maps) as folder:
+                folder.claim(job, digest_of(images, model=model_folder(model)))
+                _write_maps(estimator, found, maps, progress)
+                folder.finish()
+        write_csv(out, COLUMNS, _rows(found, verdicts))
+    unreadable = len(found.entries) - len(found.rows)
+    return Scored(out, len(found.entries), unreadable, int(verdicts.is_outlier.sum()), maps)
+
+
+def judge(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None) -> Verdicts:
+    """Scores of uint8 images (M, C, H, W), a batch at a time."""
+    parts = []
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        parts.append(estimator.score_samples(batch))
+        if progress is not None:
+            progress("score", start + len(batch), len(images))
+    scores = np.concatenate(parts)
+    # As outlier_probability and predict do, which would each look at every image again.
+    return Verdicts(scores, expit(estimator.offset_ - scores), scores < estimator.offset_)
+
+
+def _rows(found: Inventory, verdicts: Verdicts) -> list[list[str]]:
+    numbers = [["", "", ""] for _ in found.entries]
+    for row, score, probability, outlier in zip(found.rows, *verdicts, strict=True):
+        numbers[row] = [number_text(score), number_text(probability), "true" if outlier else "false"]
+    return [
+        [entry.path, entry.status, *values, entry.reason]
+        for entry, values in zip(found.entries, numbers, strict=True)
+    ]
+
+
+def _write_maps(estimator: RobustVQVAE, found: Inventory, out: Path, progress: Progress | None) -> None:
+    """``NAME.png`` for every image ``NAME``: the image with the evidence against each pixel on top."""
+    targets = [_target(out, found.entries[row].path) for row in found.rows]
+    for start in range(0, len(targets), BATCH):
+        images = found.images[start : start + BATCH]
+        heat = estimator.anomaly_map(images)
+        for target, image, evidence in zip(targets[start : start + BATCH], images, heat, strict=True):
+            save_png(target, overlay(image, evidence))
+        if progress is not None:
+            progress("maps", start + len(images), len(targets))
+
+
+def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """An image (C, H, W) under its heat map (H, W), as (H, W, 3)."""
+    colour = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    picture = Image.fromarray(np.ascontiguousarray(colour)).convert("RGBA")
+    picture.alpha_composite(Image.fromarray(heat_colours(heat)))
+    return np.asarray(picture.convert("RGB"))
+
+
+def _target(out: Path, name: str) -> Path:
+    target = out / f"{name}.png"
+    if not target.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{name!r} leads out of {out}: rename the file, or leave --maps out")
+    return target

@@ -1,0 +1,269 @@
+"""Find more images like some: the nearest neighbours by what a model compares images by.
+
+Compared are the vectors by which the model tells who belongs: leading principal components of pixels,
+features and style, side by side. Product codes of them (`rvqvae.retrieval`) find candidates among many
+images, and the vectors themselves rank the candidates.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rvqvae.atomic import write_atomically
+from rvqvae.commands.folder import check_outside
+from rvqvae.commands.options import Progress
+from rvqvae.commands.read import load_model, read_for_model
+from rvqvae.commands.record import write_csv
+from rvqvae.errors import InputError
+from rvqvae.figures import generation_figure
+from rvqvae.io.manifest import number_text
+from rvqvae.io.reading import Inventory
+from rvqvae.io.sources import SUFFIXES, Side
+from rvqvae.retrieval import ProductIndex
+
+if TYPE_CHECKING:
+    from rvqvae.estimator import RobustVQVAE
+
+COLUMNS = ("query", "rank", "path", "distance", "near_duplicate")
+BLOCK = 1024
+"""Images whose views are held at a time."""
+BYTES = 16
+"""Of a code. With 8, of the ten nearest some 2 % fewer are of the query's class; with 32 no more are."""
+CODEWORDS = 256
+SPARE = 4
+"""Neighbours by codes for each that is asked for, among which the vectors themselves decide."""
+TOLERANCE = 0.08
+"""Difference of near duplicates, as of `rvqvae.io.duplicates.near_duplicates`."""
+SHOWN, TITLE = 24, 20
+"""Queries in a picture at most, and letters of a name in it."""
+FEWEST, MOST = 12, 22
+"""Images in a row of a picture, blanks among them."""
+
+
+class Match(NamedTuple):
+    """An image that is like a query."""
+
+    query: str
+    rank: int
+    """From 1, the nearest."""
+    path: str
+    distance: float
+    """Euclidean, of the vectors, whose coordinates are scaled by what the model was fitted to."""
+    near_duplicate: bool
+    """Whether both are the same picture, but for compression or size."""
+
+
+class Searched(NamedTuple):
+    """What was found, and where it is written."""
+
+    matches: list[Match]
+    """By query, in the order of their names, then by rank."""
+    queries: int
+    images: int
+    unreadable: int
+    """Of queries and images."""
+
+
+class Neighbours(NamedTuple):
+    """The rows nearest to each of Q queries, nearest first."""
+
+    rows: NDArray[np.int64]
+    """(Q, k)."""
+    distances: NDArray[np.float64]
+    """(Q, k)."""
+
+
+def search(
+    model: str | Path,
+    query: str | Path,
+    images: str | Path,
+    *,
+    out: str | Path | None = None,
+    k: int = 10,
+    picture: str | Path | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Searched:
+    """The ``k`` images most like each query, an image file or a source; a query is no match of itself.
+
+    Writes the table ``out`` and, as a PNG, ``picture``: a row for each query. InputError for bad input, a
+    damaged model, fewer than ``k`` images, or an output inside what is read.
+    """
+    for place in (out, picture):
+        if place is not None:
+            check_outside(Path(place), query, images, model)
+            if Path(place).is_dir():
+                raise InputError(f"{place} is a folder: give a file, such as {Path(place) / 'matches.csv'}")
+    for name, value, low in (("k", k, 1), ("seed", seed, 0)):
+        if value < low:
+            raise InputError(f"{name}={value} is out of range: it must be >= {low}")
+    estimator, side = load_model(model, device)
+    with (
+        _read_query(query, side, workers, progress) as asked,
+        read_for_model(images, side, None, workers, progress) as found,
+    ):
+        itself = _rows_of_queries(query, asked, images, found)
+        if k > len(found.rows) - (itself.max() >= 0):
+            raise InputError(
+                f"k={k} is more than the {len(found.rows)} readable images in {images}, the query left out: "
+                "ask for fewer"
+            )
+        gallery = compared_by(estimator, found.images, progress)
+        near = neighbours(compared_by(estimator, asked.images, None), gallery, k, itself, seed)
+        matches = _matches(asked, found, near)
+        if picture is not None:
+            write_atomically(Path(picture), _picture(asked, found, near))
+    if out is not None:
+        write_csv(Path(out), COLUMNS, [_row(match) for match in matches])
+    bad = [e for source in (asked, found) for e in source.entries if e.status == "unreadable"]
+    return Searched(matches, len(asked.rows), len(found.entries), len(bad))
+
+
+def compared_by(
+    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """(N, d) vectors of uint8 images (N, C, H, W): the view in which membership compares them."""
+    parts = []
+    for start in range(0, len(images), BLOCK):
+        batch = np.asarray(images[start : start + BLOCK])
+        parts.append(estimator._scorer.vectors(batch))
+        if progress is not None:
+            progress("compare", start + len(batch), len(images))
+    return np.concatenate(parts)
+
+
+def neighbours(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    k: int,
+    itself: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> Neighbours:
+    """The ``k`` of N ``vectors`` (N, d) nearest to each of ``queries`` (Q, d).
+
+    Codes of BYTES bytes find candidates, the vectors rank them. ``itself`` (Q,): the row that is a query
+    and is left out, or -1.
+    """
+    itself = np.full(len(queries), -1) if itself is None else itself
+    width = -(-vectors.shape[1] // BYTES) * BYTES
+    queries, vectors = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (queries, vectors))
+    wanted = min(len(vectors), SPARE * k + 1)
+    rows = _index_of(vectors, seed).kneighbors(queries, wanted, return_distance=False)
+    distances = np.stack(
+        [np.sqrt(np.square(vectors[r] - q).sum(1)) for r, q in zip(rows, queries, strict=True)]
+    )
+    distances[rows == itself[:, None]] = np.inf
+    order = np.argsort(distances, 1, kind="stable")[:, :k]
+    return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1))
+
+
+def _index_of(vectors: NDArray[np.float32], seed: int) -> ProductIndex:
+    if len(vectors) > CODEWORDS:
+        return ProductIndex(BYTES, CODEWORDS, random_state=seed).fit(vectors).add(vectors)
+    # So few need no k-means: every part of every vector is a codeword.
+    words = np.resize(vectors, (max(2, len(vectors)), vectors.shape[1]))
+    return ProductIndex.from_codebooks(np.stack(np.split(words, BYTES, 1))).add(vectors)
+
+
+@contextmanager
+def _read_query(
+    query: str | Path, side: Side, workers: int | None, progress: Progress | None
+) -> Iterator[Inventory]:
+    """A source, or a single image as a source of one."""
+    path = Path(query)
+    if not (path.is_file() and path.suffix.lower() in SUFFIXES):
+        with read_for_model(path, side, None, workers, progress) as asked:
+            yield asked
+        return
+    with TemporaryDirectory(prefix=".rvqvae-") as folder:
+        shutil.copyfile(path, Path(folder) / path.name)
+        with read_for_model(folder, side, None, workers, progress) as asked:
+            yield asked
+
+
+def _rows_of_queries(
+    query: str | Path, asked: Inventory, images: str | Path, found: Inventory
+) -> NDArray[np.int64]:
+    """For each query its own row among the images, or -1."""
+    one, other = Path(query), Path(images)
+    # A single image stands for the folder it is in.
+    one = one.parent if one.suffix.lower() in SUFFIXES and one.is_file() else one
+    known = {(other / found.entries[row].path).resolve(): i for i, row in enumerate(found.rows)}
+    return np.array([known.get((one / asked.entries[row].path).resolve(), -1) for row in asked.rows])
+
+
+def _matches(asked: Inventory, found: Inventory, near: Neighbours) -> list[Match]:
+    return [
+        Match(
+            asked.entries[asked.rows[i]].path,
+            rank,
+            found.entries[found.rows[row]].path,
+            float(distance),
+            same_picture(asked.images[i], found.images[row]),
+        )
+        for i in range(len(asked.rows))
+        for rank, (row, distance) in enumerate(zip(near.rows[i], near.distances[i], strict=True), 1)
+    ]
+
+
+def same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two images (C, H, W) differ by no more than compressing or resizing makes them."""
+    a, b = one.astype(np.float32), other.astype(np.float32)
+    return bool(np.sqrt(np.square(a - b).mean()) <= TOLERANCE * min(a.std(), b.std()))
+
+
+def _row(match: Match) -> list[str]:
+    duplicate = "true" if match.near_duplicate else "false"
+    return [match.query, str(match.rank), match.path, number_text(match.distance), duplicate]
+
+
+def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:
+    """PNG of the first queries, each followed by what is most like it."""
+    blank = np.full((1, *asked.images.shape[1:]), 255, np.uint8)
+    names = [_title(asked.entries[row].path) for row in asked.rows[:SHOWN]]
+    rows = {
+        f"{i}. {name}" if len(names) > 1 else name: np.concatenate(
+            [asked.images[i - 1][None], blank, found.images[near.rows[i - 1]]]
+        )
+        for i, name in enumerate(names, 1)
+    }
+    note = f"Left the {'queries' if len(names) > 1 else 'query'}, then the most alike, nearest first."
+    if len(asked.rows) > SHOWN:
+        note += f" The first {SHOWN} of {len(asked.rows):,} queries."
+    buffer = io.BytesIO()
+    columns = min(max(2 + near.rows.shape[1], FEWEST), MOST)
+    generation_figure(rows, columns=columns, note=note).savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _title(path: str) -> str:
+    """The end of a name, in letters that any font has; a dollar sign would begin a formula."""
+    name = Path(path).name.encode("ascii", "replace").decode().replace("$", "S")
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    return name if len(name) <= TITLE else f"{name[: TITLE - 10]}...{name[-7:]}"
+
+
+def table_of(matches: Sequence[Match], queries: int = 5) -> list[str]:
+    """Lines for a terminal: what is most like the first queries."""
+    names = list(dict.fromkeys(match.query for match in matches))
+    lines = []
+    for name in names[:queries]:
+        lines.append(f"Most like {name}:")
+        for match in matches:
+            if match.query == name:
+                same = ", the same picture" if match.near_duplicate else ""
+                lines.append(f"{match.rank:4d}. {match.path} (distance {match.distance:.3f}{same})")
+    if len(names) > queries:
+        lines.append(f"... and {len(names) - queries:,} more queries: see --out.")
+    return lines

@@ -1,0 +1,1 @@
+"""What images are compared by: frozen networks, and a dictionary of the set's own patches."""

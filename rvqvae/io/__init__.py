@@ -1,0 +1,1 @@
+"""From paths to arrays to tables: sources, decoding, duplicates, the manifest."""

@@ -1,0 +1,218 @@
+"""The table of a cleaning, one row for each file, and the copy that it asks for."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import NamedTuple, cast, get_args
+
+import numpy as np
+
+from rvqvae.atomic import write_atomically
+from rvqvae.errors import InputError
+from rvqvae.io.reading import Status
+from rvqvae.io.shards import is_shard
+from rvqvae.io.sources import Source, files_of, open_source, why
+
+LARGEST = 2**32
+"""Bytes of a manifest, which is read into memory whole: some 20 million rows."""
+
+
+class Row(NamedTuple):
+    """What is known about one image file."""
+
+    path: str
+    """As `Entry.path`."""
+    sha256: str
+    status: Status
+    score: float
+    """Higher is more normal; nan if there is none."""
+    outlier_probability: float
+    """0..1, or nan."""
+    keep: bool
+    reason: str
+
+
+def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
+    """Write rows as CSV; the file appears complete or not at all.
+
+    Names that are not UTF-8 keep their bytes, numbers all their digits; nan is an empty field.
+    """
+    lines = [csv_line(Row._fields)]
+    for row in rows:
+        numbers = number_text(row.score), number_text(row.outlier_probability)
+        lines.append(csv_line((*row[:3], *numbers, "true" if row.keep else "false", row.reason)))
+    try:
+        write_atomically(Path(path), "".join(lines).encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {why(error)}: make room, or give another place"
+        ) from error
+
+
+def read_manifest(path: str | Path) -> list[Row]:
+    """Read what `write_manifest` wrote, perhaps edited since: other columns are left out.
+
+    ``keep`` may be true, 1 or yes, false, 0 or no, in any case. InputError, with the line, for a missing
+    file or column, or a bad value.
+    """
+    try:
+        if (size := Path(path).stat().st_size) > LARGEST:
+            raise InputError(f"{path} has {size:,} bytes, above the limit of {LARGEST:,}: split it")
+        content = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {why(error)}: give a manifest.csv") from error
+    reader = csv.DictReader(StringIO(content, newline=""), strict=True)
+    try:
+        missing = [name for name in Row._fields if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(
+                f"{path} lacks the column {missing[0]!r}: a manifest has {','.join(Row._fields)}, with commas"
+            )
+        return [_parse(fields, f"{path}, line {reader.line_num}") for fields in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.reader.line_num}: {error}: repair this line") from error
+
+
+def copy_kept(rows: Iterable[Row], source: str | Path, out: str | Path, link: bool = False) -> int:
+    """Copy the kept files whose status is ok into the folder `out`, under their own names; return how many.
+
+    `link` makes symbolic links instead. Of a .npz the kept rows are written to ``clean.npz``. What is there
+    already is left alone, so a broken-off copy can be taken up again.
+
+    InputError for a name that leads out of `out`, a source file that is missing or has changed since, a
+    different file in the way, a folder `out` inside `source`, or a failure to write.
+    """
+    kept = [row for row in rows if row.keep and row.status == "ok"]
+    source, out = Path(source), Path(out)
+    if link:
+        check_linkable(source)
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{out} is inside {source}, which is never written to: give another folder")
+    try:
+        with open_source(source) as opened:
+            if source.suffix.lower() == ".npz" and source.is_file():
+                _put(out / "clean.npz", _rows_as_npz(opened, kept))
+                return len(kept)
+            targets = [_target(out, row.path) for row in kept]
+            for row, target in zip(kept, targets, strict=True):
+                content = _unchanged(opened, row)
+                if link:
+                    _link(target, (source / row.path).absolute())
+                else:
+                    _put(target, content)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written: {why(error)}: make room, or give another folder"
+        ) from error
+    return len(kept)
+
+
+def check_linkable(source: str | Path) -> None:
+    """InputError for images that are not files of their own; returns at once for anything else."""
+    if not Path(source).is_dir():
+        raise InputError(f"{source} is not a folder, so its images cannot be linked to: copy them")
+    if shard := next(filter(is_shard, files_of(source)), None):
+        raise InputError(f"{source} holds the shard {shard}, whose images cannot be linked to: copy them")
+
+
+def csv_line(fields: Iterable[str]) -> str:
+    """One line of CSV, as all our tables are written."""
+    buffer = StringIO(newline="")
+    # Only with this end of line does csv put names with a carriage return into quotes.
+    csv.writer(buffer, lineterminator="\r\n").writerow(fields)
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
+
+
+def number_text(value: float) -> str:
+    """All its digits; empty for nan."""
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def _parse(fields: dict[str, str], place: str) -> Row:
+    if any(fields[name] is None for name in Row._fields):
+        raise InputError(f"{place} has too few fields: a row needs {len(Row._fields)}")
+    if fields["status"] not in get_args(Status):
+        raise InputError(f"{place}: status={fields['status']!r} must be one of {', '.join(get_args(Status))}")
+    return Row(
+        fields["path"],
+        fields["sha256"],
+        cast(Status, fields["status"]),
+        _number(fields, "score", place),
+        _number(fields, "outlier_probability", place),
+        _truth(fields["keep"], place),
+        fields["reason"],
+    )
+
+
+def _number(fields: dict[str, str], name: str, place: str) -> float:
+    try:
+        return float(fields[name] or "nan")
+    except ValueError as error:
+        raise InputError(f"{place}: {name}={fields[name]!r} must be a number or empty") from error
+
+
+def _truth(text: str, place: str) -> bool:
+    word = text.strip().lower()
+    if word not in ("true", "1", "yes", "false", "0", "no"):
+        raise InputError(f"{place}: keep={text!r} must be true or false")
+    return word in ("true", "1", "yes")
+
+
+def _target(out: Path, name: str) -> Path:
+    """Where a name belongs below `out`; InputError if that is elsewhere, be it through a link in `out`."""
+    target = out / name
+    escapes = ".." in Path(name).parts or Path(name).anchor or "\0" in name
+    if escapes or not name or not target.parent.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{name!r} leads out of {out}: remove its row, or rename the file")
+    return target
+
+
+def _unchanged(source: Source, row: Row) -> bytes:
+    """The bytes of a row's file, which must be those that the manifest speaks of."""
+    try:
+        content = source.read(row.path)
+    except Exception as error:
+        raise InputError(f"{row.path} cannot be read: {why(error)}: restore it, or clean again") from error
+    if hashlib.sha256(content).hexdigest() != row.sha256:
+        raise InputError(f"{row.path} has changed since the manifest was made: restore it, or clean again")
+    return content
+
+
+def _put(target: Path, content: bytes) -> None:
+    if not os.path.lexists(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Unlike write_atomically it does not wait for the disk, which would make a copy forty times slower.
+        # One name for all, so that what a killed copy left is overwritten when it is taken up again.
+        unfinished = target.parent / ".partial"
+        try:
+            unfinished.write_bytes(content)
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    elif not target.is_file() or target.read_bytes() != content:
+        raise _in_the_way(target)
+
+
+def _link(target: Path, file: Path) -> None:
+    if not os.path.lexists(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(file)
+    elif not target.is_symlink() or os.readlink(target) != str(file):
+        raise _in_the_way(target)
+
+
+def _in_the_way(target: Path) -> InputError:
+    return InputError(f"{target} is there already, and is another file: give an empty folder")
+
+
+def _rows_as_npz(source: Source, rows: Sequence[Row]) -> bytes:
+    content = b"".join(_unchanged(source, row) for row in rows)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, x=np.frombuffer(content, np.uint8).reshape(len(rows), *source.shape))
+    return buffer.getvalue()

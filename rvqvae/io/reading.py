@@ -1,0 +1,356 @@
+"""Files to images, in a stream: the pixels of a source, and which of its files are damaged or duplicates.
+
+Threads do the work: Pillow lets go of the interpreter while it decodes, and on small files other processes
+cost more to start and to hear from than they save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rvqvae.errors import InputError
+from rvqvae.io.arrays import MAX_SIDE, MIN_SIDE, check_sides
+from rvqvae.io.duplicates import near_duplicates
+from rvqvae.io.sources import (
+    GREY_MODES,
+    Header,
+    Side,
+    Size,
+    Source,
+    decode,
+    inspect,
+    is_coloured,
+    open_source,
+    same_pixels,
+    unreadable,
+    why,
+)
+
+Status = Literal["ok", "unreadable", "duplicate"]
+Progress = Callable[[str, int, int], None]
+"""Called with the stage ("scan", "decode"), the number of files done, and their total."""
+
+DEFAULT_SIDE = 64
+CHUNK, IN_FLIGHT = 16, 16
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Entry(NamedTuple):
+    """What became of one image file."""
+
+    path: str
+    """POSIX, relative to the folder or archive; ``x[i]`` for rows of a .npz. Bytes that are not UTF-8 are
+    kept by surrogateescape. A folder that cannot be listed is an entry too, with a ``/`` at its end."""
+    sha256: str
+    """Of the file's bytes, or the row's; empty if they could not be read."""
+    status: Status
+    reason: str
+    """Why it is unreadable, ``exact duplicate of PATH``, ``near duplicate of PATH`` (still ok), or empty."""
+
+
+class Inventory(NamedTuple):
+    """Every image file of a source, and the pixels of the good ones."""
+
+    entries: tuple[Entry, ...]
+    """Sorted by path; the rows of a .npz in their order."""
+    images: NDArray[np.uint8]
+    """uint8 (M,C,H,W), C in {1,3}: the entries whose status is ok, in order."""
+    rows: NDArray[np.int64]
+    """int64 (M,): the index of each image in `entries`."""
+    side: Side
+
+
+class ImageSet(NamedTuple):
+    """Images and where each one came from."""
+
+    images: NDArray[np.uint8]
+    """uint8 (N,C,H,W), C in {1,3}."""
+    paths: tuple[str, ...]
+    """N names, as `Entry.path`."""
+
+
+def read_source(
+    path: str | Path,
+    *,
+    size: int | Size | None = None,
+    channels: int | None = None,
+    store: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    deduplicate: bool = True,
+) -> Inventory:
+    """Read every image of a folder (recursive), a .zip, or a .npz (array ``x``); bad files are never fatal.
+
+    EXIF rotations are applied, transparency is laid on white, 16-bit grey is scaled down to 8 bits, and of
+    animations the first frame is read. Files count as images by their suffix, whatever is in them; hidden
+    files and ``__MACOSX`` are left out. Linked files and folders are read, each folder once.
+
+    `size` (pixels, 8..256, or height and width) resizes every image without cropping; without it, images
+    all of one size up to 64 pixels keep it, and others become 64x64. `channels` is 1 (grey) or 3 (RGB);
+    without it, images are grey if every pixel of all is. `store` is a .npy file to keep the pixels in, which
+    are then memory-mapped. `workers` threads decode (the default is one per core).
+
+    With `deduplicate`, files of equal bytes or equal pixels are left out of the images but for the first,
+    and near duplicates (the same picture compressed or resized) are named in their entry.
+
+    InputError for arguments out of range, a missing source, or one without a single readable image.
+    """
+    wanted = _check_size(size)
+    if channels not in (None, 1, 3):
+        raise InputError(f"channels={channels!r} is out of range: it must be 1 (grey) or 3 (RGB)")
+    with open_source(path) as source, _threads(workers) as pool:
+        headers = list(_in_order(pool, partial(inspect, source), source.names, progress, "scan"))
+        ledger = _Ledger(source.names, headers)
+        if deduplicate:
+            ledger.join_equal_files()
+        readable = ledger.readable()
+        wanted = wanted or _default_size(source, readable)
+        side = Side(wanted, channels or _channels(source, pool, readable, wanted))
+        todo = ledger.open_rows()
+        names = [source.names[i] for i in todo]
+        decoded = _in_order(pool, partial(decode, source, side), names, progress, "decode")
+        good = _sift(source, ledger, zip(todo, decoded, strict=True), deduplicate)
+        shape = (len(todo), side.channels, *side.size)
+        images = _keep_in_memory(good, shape) if store is None else _keep_in_file(good, shape, store)
+    rows = np.array(ledger.open_rows(), np.int64)
+    near = near_duplicates(images) if deduplicate else {}
+    ledger.near = {int(rows[i]): int(rows[j]) for i, j in near.items()}
+    return Inventory(tuple(map(ledger.entry, range(len(headers)))), images, rows, side)
+
+
+def load_images(path: str | Path, size: int | None = None) -> ImageSet:
+    """Load every image as `read_source` does, duplicates included, but refuse a source with a bad file.
+
+    Without `size` (pixels, 8..256; square) all images must have one size. InputError for a missing or
+    empty source, an unreadable image, or sides out of 8..256.
+    """
+    wanted = _check_size(size)
+    with open_source(path) as source, _threads(None) as pool:
+        names = source.names
+        headers = dict(zip(names, _in_order(pool, partial(inspect, source), names), strict=True))
+        for name, header in headers.items():
+            if header.reason:
+                raise unreadable(name, header.reason)
+        wanted = wanted or _one_size(path, headers)
+        side = Side(wanted, _channels(source, pool, headers, wanted))
+        images = np.empty((len(names), side.channels, *side.size), np.uint8)
+        for i, pixels in enumerate(_in_order(pool, partial(decode, source, side), names)):
+            if isinstance(pixels, str):
+                raise unreadable(names[i], pixels)
+            images[i] = pixels
+    return ImageSet(images, tuple(names))
+
+
+@dataclass
+class _Ledger:
+    """The fate of every file, by its index; a file is open while nothing speaks against it."""
+
+    names: Sequence[str]
+    headers: Sequence[Header]
+    bad: dict[int, str] = field(default_factory=dict)
+    twins: dict[int, int] = field(default_factory=dict)
+    near: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bad = {i: header.reason for i, header in enumerate(self.headers) if header.reason}
+
+    def open_rows(self) -> list[int]:
+        return [i for i in range(len(self.headers)) if i not in self.bad and i not in self.twins]
+
+    def readable(self) -> dict[str, Header]:
+        """Headers of the open rows by name; InputError if there are none."""
+        rows = self.open_rows()
+        if not rows:
+            i = min(self.bad)
+            raise InputError(
+                f"none of the {len(self.names)} image files can be read: {self.names[i]}, for one, because "
+                f"{self.bad[i]}: repair them"
+            )
+        return {self.names[i]: self.headers[i] for i in rows}
+
+    def join_equal_files(self) -> None:
+        first: dict[str, int] = {}
+        for i in self.open_rows():
+            if (origin := first.setdefault(self.headers[i].sha256, i)) != i:
+                self.twins[i] = origin
+
+    def entry(self, i: int) -> Entry:
+        origin = i
+        while origin in self.twins:
+            origin = self.twins[origin]
+        name, sha256 = self.names[i], self.headers[i].sha256
+        if origin in self.bad:
+            return Entry(name, sha256, "unreadable", self.bad[origin])
+        if origin != i:
+            return Entry(name, sha256, "duplicate", f"exact duplicate of {self.names[origin]}")
+        return Entry(
+            name, sha256, "ok", f"near duplicate of {self.names[self.near[i]]}" if i in self.near else ""
+        )
+
+
+def _sift(
+    source: Source,
+    ledger: _Ledger,
+    decoded: Iterable[tuple[int, NDArray[np.uint8] | str]],
+    deduplicate: bool,
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the good pixels, and note in the ledger which rows were bad or equal to an earlier one.
+
+    InputError at the end if there were none.
+    """
+    first: dict[tuple[Size, bytes], int] = {}
+    for i, pixels in decoded:
+        if isinstance(pixels, str):
+            ledger.bad[i] = pixels
+            continue
+        if deduplicate:
+            key = ledger.headers[i].size, hashlib.sha256(pixels.data).digest()
+            origin = first.setdefault(key, i)
+            if origin != i and same_pixels(source, ledger.names[origin], ledger.names[i]):
+                ledger.twins[i] = origin
+                continue
+        yield pixels
+    ledger.readable()
+
+
+def _keep_in_memory(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Stack at most shape[0] rows."""
+    images = np.empty(shape, np.uint8)
+    count = 0
+    for row in rows:
+        images[count] = row
+        count += 1
+    return images[:count]
+
+
+def _keep_in_file(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
+    """Stack at most shape[0] rows in a .npy that appears complete or not at all, and map it read-only.
+
+    They are written, not mapped, because a map on a full disk kills the process.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(unfinished, "wb") as file:
+            _write_header(file, shape)
+            start, count = file.tell(), 0
+            for row in rows:
+                file.write(row.data)
+                count += 1
+            file.seek(0)
+            _write_header(file, (count, *shape[1:]))
+            # NumPy pads its headers so that the first axis can change.
+            assert file.tell() == start
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {why(error)}: make room, or give another place"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return np.load(path, mmap_mode="r")
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+@contextmanager
+def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose waiting work is dropped when an error ends the block."""
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers!r} is out of range: it must be at least 1")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ThreadPoolExecutor(workers or cores)
+    # Filters are for the whole process: set here once, not in the threads.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.init()
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[A], B],
+    items: Sequence[A],
+    progress: Progress | None = None,
+    stage: str = "",
+) -> Iterator[B]:
+    """Results of `function` in the order of `items`, of which a bounded number is in work at a time."""
+    chunks = deque(items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+    waiting: deque[Future[list[B]]] = deque()
+    done = 0
+    while chunks or waiting:
+        while chunks and len(waiting) < IN_FLIGHT:
+            waiting.append(pool.submit(lambda chunk: [function(item) for item in chunk], chunks.popleft()))
+        results = waiting.popleft().result()
+        yield from results
+        done += len(results)
+        if progress is not None:
+            progress(stage, done, len(items))
+
+
+def _channels(source: Source, pool: ThreadPoolExecutor, headers: dict[str, Header], size: Size) -> int:
+    """1 if every pixel of all is grey, else 3; as a rule the first colour file decides."""
+    if source.channels is not None:
+        return source.channels
+    names = [name for name, header in headers.items() if header.mode not in GREY_MODES]
+    coloured = partial(is_coloured, source, size)
+    if any(map(coloured, names[:CHUNK])) or any(_in_order(pool, coloured, names[CHUNK:])):
+        return 3
+    return 1
+
+
+def _check_size(size: int | Size | None) -> Size | None:
+    if size is None:
+        return None
+    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+        raise InputError(f"size={size!r} is out of range: it must be from {MIN_SIDE} to {MAX_SIDE} pixels")
+    return height, width
+
+
+def _default_size(source: Source, headers: dict[str, Header]) -> Size:
+    """The size of all, if they agree and it is small; files that turn out to be damaged have no say."""
+    default = DEFAULT_SIDE, DEFAULT_SIDE
+    names: dict[Size, list[str]] = {}
+    for name, header in headers.items():
+        names.setdefault(header.size, []).append(name)
+
+    def real(size: Size) -> bool:
+        return not all(isinstance(decode(source, Side(default, 1), name), str) for name in names[size])
+
+    sizes = list(names) if len(names) == 1 else list(islice(filter(real, names), 2))
+    return sizes[0] if len(sizes) == 1 and max(sizes[0]) <= DEFAULT_SIDE else default
+
+
+def _one_size(path: str | Path, headers: dict[str, Header]) -> Size:
+    first, size = next((name, header.size) for name, header in headers.items())
+    for name, header in headers.items():
+        check_sides(*header.size, name, "give a size to resize to, such as size=64")
+        if header.size != size:
+            raise InputError(
+                f"{path} holds images of different sizes, {first} of {size} and {name} of {header.size} "
+                "pixels (height, width): give one size for all, such as size=64"
+            )
+    return size

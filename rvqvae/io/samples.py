@@ -1,0 +1,48 @@
+"""Samples and seeds as estimators take them: what an array of images is, and in which form it goes back."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+
+from rvqvae.errors import InputError
+from rvqvae.io.arrays import from_nchw, layout_of
+
+LARGEST = 1e15
+"""Value in a matrix of features: the squares of larger ones leave the range of float32."""
+
+
+def are_images(X: ArrayLike) -> bool:
+    """Whether ``X`` is an array of images, or a list of them."""
+    if isinstance(X, list | tuple):
+        return len(X) > 0 and np.ndim(X[0]) in (2, 3)
+    return getattr(X, "ndim", 2) in (3, 4)
+
+
+def form_of(X: ArrayLike) -> tuple[str, str]:
+    """Layout and dtype in which samples are given back."""
+    if are_images(X):
+        return layout_of(X), "uint8"
+    dtype = np.asarray(X).dtype
+    return "vectors", dtype.name if dtype.kind == "f" else "float64"
+
+
+def in_form(samples: NDArray[Any], layout: str, dtype: str) -> NDArray[Any]:
+    return samples.astype(dtype) if layout == "vectors" else from_nchw(samples, layout)  # type: ignore[arg-type]
+
+
+def draw_seed(random_state: int | np.random.RandomState | None) -> int:
+    if not isinstance(random_state, Integral):
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    if not 0 <= random_state < 2**31:
+        raise InputError(f"random_state={random_state} is out of range: it must be from 0 to 2**31 - 1")
+    return int(random_state)
+
+
+def plain(value: Any) -> Any:
+    """numpy's numbers, which a grid search gives, as Python's."""
+    return value.item() if isinstance(value, np.generic) else value

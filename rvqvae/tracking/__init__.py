@@ -1,0 +1,1 @@
+"""Runs in MLflow, and models served by it: the only room that imports mlflow."""

@@ -1,0 +1,155 @@
+"""What a trained model says of samples: codes, reconstructions, and the evidence of both codebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from rvqvae.distributed import current
+from rvqvae.membership import Evidence
+from rvqvae.vqvae.model import TwoCodebookVQVAE
+from rvqvae.vqvae.networks import squared_error, to_float
+
+BATCH = 512
+
+
+class Contest(NamedTuple):
+    """How N samples fare in both codebooks, P grid positions each; inlier codebook first."""
+
+    codes: tuple[Tensor, Tensor]
+    """(N, P) int64."""
+    distances: tuple[Tensor, Tensor]
+    """(N,) float64, mean squared weighted distance."""
+    sizes: tuple[int, int]
+    """Codewords of each codebook."""
+
+
+Samples = Tensor | NDArray[Any]
+"""uint8 (N, C, H, W) or float (N, d)."""
+
+
+def batches(model: TwoCodebookVQVAE, samples: Samples) -> Iterator[Tensor]:
+    """``samples``, uint8 (N, C, H, W) or float (N, d), as float batches where the model lies."""
+    for begin in range(0, len(samples), BATCH):
+        yield _batch(model, samples[begin : begin + BATCH])
+
+
+def _batch(model: TwoCodebookVQVAE, samples: Samples) -> Tensor:
+    # A copy, as the samples may be a read-only map of a file.
+    batch = torch.as_tensor(np.array(samples) if isinstance(samples, np.ndarray) else samples)
+    return to_float(batch.to(model.data_scale.device))
+
+
+def _of_all(
+    model: TwoCodebookVQVAE, samples: Samples, work: Callable[[Tensor], tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """What ``work`` makes of the samples, batch by batch in evaluation mode: each tensor whole, on the CPU.
+
+    The ranks of the world share the samples; see `World.mapped`.
+    """
+    model.eval()
+
+    return current().mapped(len(samples), BATCH, lambda rows: work(_batch(model, samples[rows])))
+
+
+@torch.inference_mode()
+def reconstruction_errors(model: TwoCodebookVQVAE, samples: Samples) -> NDArray[np.float64]:
+    """(N,) mean squared error of each sample through the inlier codebook."""
+
+    def errors(x: Tensor) -> tuple[Tensor]:
+        return (squared_error(x, model.decoder(model.quantize(x).vectors).float()),)
+
+    return _of_all(model, samples, errors)[0].double().numpy()
+
+
+@torch.inference_mode()
+def compete(model: TwoCodebookVQVAE, samples: Samples) -> Contest:
+    """Both codebooks quantise every sample."""
+    positions = model.grid[0] * model.grid[1]
+
+    def both(x: Tensor) -> tuple[Tensor, ...]:
+        inlier, outlier = model.compete(x)
+        codes = (found.codes.reshape(-1, positions) for found in (inlier, outlier))
+        distances = (found.distance.reshape(-1, positions).mean(1) for found in (inlier, outlier))
+        return (*codes, *distances)
+
+    inlier_codes, outlier_codes, inlier_distance, outlier_distance = _of_all(model, samples, both)
+    return Contest(
+        (inlier_codes, outlier_codes),
+        (inlier_distance.double(), outlier_distance.double()),
+        (model.inlier_codebook.n_codes, model.outlier_codebook.n_codes),
+    )
+
+
+def evidence(contest: Contest, is_outlier: NDArray[np.bool_]) -> Evidence:
+    """Of the N training samples, whose sets are ``is_outlier`` (N,); each is counted out of its own."""
+    counts = code_counts(contest, is_outlier)
+    own = torch.as_tensor(is_outlier)
+    return _evidence(contest, counts, (~own, own))
+
+
+def evidence_of_new(contest: Contest, counts: tuple[Tensor, Tensor]) -> Evidence:
+    """Of samples that were not among those behind ``counts``."""
+    nobody = torch.zeros(len(contest.codes[0]), dtype=torch.bool)
+    return _evidence(contest, counts, (nobody, nobody))
+
+
+def code_counts(contest: Contest, is_outlier: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    """How often the inliers use each inlier code at each position, (P, K) float64; outliers likewise."""
+    own = torch.as_tensor(is_outlier)
+    inlier, outlier = (
+        _count(codes[members], size)
+        for codes, members, size in zip(contest.codes, (~own, own), contest.sizes, strict=True)
+    )
+    return inlier, outlier
+
+
+def _count(codes: Tensor, size: int) -> Tensor:
+    counts = torch.zeros(codes.shape[1], size, dtype=torch.float64)
+    return counts.scatter_add_(1, codes.T, torch.ones_like(codes.T, dtype=torch.float64))
+
+
+def _evidence(contest: Contest, counts: tuple[Tensor, Tensor], itself: tuple[Tensor, Tensor]) -> Evidence:
+    surprises = []
+    for codes, table, counted in zip(contest.codes, counts, itself, strict=True):
+        own = counted[:, None].double()
+        seen, total = table.gather(1, codes.T).T - own, table[0].sum() - own
+        surprises.append(-((seen + 1) / (total + table.shape[1])).log().mean(1).numpy())
+    inlier, outlier = (distance.numpy() for distance in contest.distances)
+    return Evidence(inlier, outlier, surprises[0], surprises[1])
+
+
+@torch.inference_mode()
+def inlier_codes(model: TwoCodebookVQVAE, samples: Samples) -> Tensor:
+    """(N, h, w) int64 codes of ``samples`` in the inlier codebook."""
+    return _of_all(model, samples, lambda x: (model.quantize(x).codes,))[0]
+
+
+@torch.inference_mode()
+def decode_codes(model: TwoCodebookVQVAE, codes: Tensor) -> Tensor:
+    """Codes (N, h, w) -> samples in the training data's form: uint8 (N, C, H, W), or float (N, d)."""
+    model.eval()
+    decoded = torch.cat(
+        [model.decode(batch.to(model.data_scale.device)).cpu() for batch in codes.split(BATCH)]
+    )
+    return (decoded.clamp(0, 1) * 255).round().byte() if decoded.ndim == 4 else decoded
+
+
+@torch.inference_mode()
+def error_maps(model: TwoCodebookVQVAE, images: Tensor | NDArray[Any]) -> NDArray[np.float32]:
+    """(N, H, W) squared error of each pixel through the inlier codebook, mean over channels, smoothed 3 x 3.
+
+    A single pixel's error is mostly that of an edge that came out a little aside.
+    """
+    model.eval()
+    maps = []
+    for x in batches(model, images):
+        wrong = (x - model.decoder(model.quantize(x).vectors).float()).square().mean(1, keepdim=True)
+        maps.append(F.avg_pool2d(wrong, 3, 1, 1, count_include_pad=False)[:, 0].cpu().numpy())
+    return np.concatenate(maps)

@@ -1,0 +1,237 @@
+"""Joint training of encoder, decoder and both codebooks, alternating with the update of the two sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rvqvae.atomic import load_state, save_state
+from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.distributed import current
+from rvqvae.errors import InputError
+from rvqvae.features.perceptual import perceptual_loss, variances, variances_over
+from rvqvae.membership import Membership, literal_split, update
+from rvqvae.optimization import Loop, generator_of
+from rvqvae.vqvae.inference import compete, evidence, reconstruction_errors
+from rvqvae.vqvae.model import TwoCodebookVQVAE
+from rvqvae.vqvae.networks import to_float
+
+Report = Callable[[int, dict[str, float]], None]
+"""Called after every epoch with its number, from 1, and its metrics."""
+
+STATE_FORMAT = 3
+"""Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
+LOOKED_AT = 4
+"""One in so many images of a batch has its perceptual loss taken: it costs more than all the rest."""
+POOL = 1024
+"""Samples whose encodings start or revive a codebook."""
+
+
+class Fitted(NamedTuple):
+    """A trained model, the final sets and what happened in every epoch."""
+
+    model: TwoCodebookVQVAE
+    membership: Membership
+    history: list[dict[str, float]]
+
+
+def fit(
+    samples: NDArray[Any],
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    *,
+    seed: int,
+    start: Membership | None = None,
+    contamination: float | None = None,
+    directory: Path | None = None,
+    report: Report | None = None,
+    device: torch.device | str = "cpu",
+) -> Fitted:
+    """Train on ``samples``: uint8 (N, C, H, W) or float (N, d).
+
+    ``start`` is the warm start that ``membership="robust"`` needs. With ``directory``, the state is kept
+    there after every epoch, and the same call resumes from it. The ranks of a `distributed.World` train
+    one model together, and rank 0 keeps the state and decides the sets. Raises InputError for non-finite
+    input or a training that diverges (naming batch, term and learning rate).
+    """
+    data = torch.as_tensor(np.ascontiguousarray(samples))
+    if data.is_floating_point() and not bool(torch.isfinite(data).all()):
+        raise InputError("the samples hold NaN or infinite values; remove or impute them first")
+    if train_config.membership == "robust" and start is None:
+        raise InputError(
+            "membership='robust' needs a warm start; use membership='all' to train on everything"
+        )
+    n, world = len(data), current()
+    torch.manual_seed(seed)
+    model = TwoCodebookVQVAE(tuple(data.shape[1:]), model_config).to(device)
+    model.data_scale.fill_(max(_variance(data), 1e-8))
+    books = (model.inlier_codebook, model.outlier_codebook)
+    loop = Loop(
+        model.parameters(), n, epochs=train_config.epochs, batch_size=train_config.batch_size,
+        learning_rate=train_config.learning_rate, seed=seed, world=world, tallying=books,
+    )  # fmt: skip
+    start = start or Membership(np.full(n, -1.0))
+    membership = start
+    history: list[dict[str, float]] = []
+    path = directory / "training.pt" if directory and world.is_first else None
+    settings = (STATE_FORMAT, model_config, train_config, seed, membership, contamination)
+    fingerprint = _fingerprint(data, *settings) if path else ""
+    if state := world.told(lambda: load_state(path, fingerprint) if path else None):
+        model.load_state_dict(state["model"])
+        loop.load_state_dict(state["loop"])
+        membership = Membership(state["log_odds"].numpy())
+        history = state["history"]
+    else:
+        _start_codebooks(model, data, membership.is_outlier, generator_of(seed, 0))
+    if world.size > 1:
+        for book in books:
+            book.hold()
+    world.same(model)
+
+    for epoch in range(len(history) + 1, train_config.epochs + 1):
+        model.train()
+        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config, loop))
+        before = membership
+        if epoch >= train_config.warmup_epochs:
+            if train_config.membership == "literal":
+                membership = literal_split(reconstruction_errors(model, data), contamination)
+            elif train_config.membership == "robust":
+                known = evidence(compete(model, data), membership.is_outlier)
+                membership = world.told(partial(update, start, membership, known, seed, contamination))
+        _tend_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
+        # Equal already, where all machines are: no rounding may part them for longer than an epoch.
+        world.same(model)
+        history.append(_epoch_metrics(model, terms, before, membership))
+        if path:
+            save_state(
+                path,
+                {
+                    "fingerprint": fingerprint,
+                    "model": model.state_dict(),
+                    "loop": loop.state_dict(),
+                    "log_odds": torch.as_tensor(membership.log_odds),
+                    "history": history,
+                },
+            )
+        if report:
+            report(epoch, history[-1])
+    for book in books:
+        book.tally = None
+    return Fitted(model.eval(), membership, history)
+
+
+def _loss_of(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], config: TrainConfig, loop: Loop
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    """The terms of a batch of rows of ``data``, or of this rank's part of the batch at hand."""
+    device, member = model.data_scale.device, torch.as_tensor(is_outlier)
+    weights = torch.where(member, config.outlier_weight, 1.0)
+    weights /= weights.mean()
+    looks, zero = data.ndim == 4 and config.perceptual > 0, torch.zeros((), device=device)
+
+    def terms(rows: Tensor) -> dict[str, Tensor]:
+        x = to_float(data[rows].to(device, non_blocking=True))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            output = model(x, member[rows].to(device, non_blocking=True))
+            weight = weights[rows].to(device, non_blocking=True)
+            few, share, variance = _looked_at(loop)
+            seen = zero
+            if looks:
+                seen = share * perceptual_loss(x[few], output.reconstruction[few], weight[few], variance)
+        return {
+            "loss": model.loss(output, weight) + config.perceptual * seen,
+            "reconstruction": output.reconstruction_error.mean(),
+            "perceptual": seen,
+            "commitment": output.quantization_error.mean(),
+            "codebook": output.codebook_loss,
+        }
+
+    return terms
+
+
+def _looked_at(loop: Loop) -> tuple[slice, float, Callable[[list[Tensor]], list[Tensor]]]:
+    """Which rows of this rank's part are among the first of the batch, whose perceptual loss is taken; what
+    their mean counts beside that of the whole part; and how the maps' variance is found."""
+    first = -(-loop.whole // LOOKED_AT)
+    if loop.world.size == 1:
+        return slice(first), 1.0, variances
+    part = loop.world.part(first)
+    few = max(1, len(range(first)[part.rows])) if part.share else 1
+    share = part.share / loop.part.share if loop.part.share else 0.0
+    return slice(few), share, variances_over(loop.world, part.share > 0)
+
+
+def _encodings(model: TwoCodebookVQVAE, data: Tensor, rows: Tensor) -> Tensor:
+    """Encodings of up to POOL samples, one row a grid position."""
+    if len(rows) == 0:
+        return torch.empty(0, model.config.code_dim, device=model.data_scale.device)
+    model.eval()
+    with torch.no_grad():
+        z = model.encode(to_float(data[rows[:POOL]].to(model.data_scale.device)))
+    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1]).float()
+
+
+def _pools(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(len(data), generator=generator)
+    member = torch.as_tensor(is_outlier)[order]
+    return _encodings(model, data, order[~member]), _encodings(model, data, order[member])
+
+
+def _start_codebooks(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
+) -> None:
+    inliers, outliers = _pools(model, data, is_outlier, generator)
+    model.inlier_codebook.start(inliers, generator)
+    model.outlier_codebook.start(outliers, generator)
+
+
+def _tend_codebooks(
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
+) -> None:
+    """Between epochs: revive dead codewords, start a codebook whose set is new, refresh the distances."""
+    pools = _pools(model, data, is_outlier, generator)
+    for book, pool in zip((model.inlier_codebook, model.outlier_codebook), pools, strict=True):
+        if bool(book.started):
+            book.revive(pool, generator)
+        else:
+            book.start(pool, generator)
+        book.refresh_metric()
+
+
+def _epoch_metrics(
+    model: TwoCodebookVQVAE, terms: dict[str, float], before: Membership, after: Membership
+) -> dict[str, float]:
+    metrics = dict(terms)
+    for name, book in (("inlier", model.inlier_codebook), ("outlier", model.outlier_codebook)):
+        metrics |= {f"{name}_{key}": value for key, value in book.usage().items()}
+    metrics["outliers"] = float(after.is_outlier.sum())
+    metrics["inliers"] = float(len(after.is_outlier) - after.is_outlier.sum())
+    metrics["flips"] = float((before.is_outlier != after.is_outlier).sum())
+    return metrics
+
+
+def _variance(data: Tensor) -> float:
+    """Of up to POOL samples, in the units of the loss."""
+    return float(to_float(data[:: max(1, len(data) // POOL)]).var())
+
+
+def _fingerprint(data: Tensor, *settings: object) -> str:
+    digest = hashlib.sha256(data.numpy().data)
+    for setting in settings:
+        if isinstance(setting, Membership):
+            digest.update(setting.log_odds.tobytes())
+        else:
+            fields = asdict(setting) if isinstance(setting, ModelConfig | TrainConfig) else setting
+            digest.update(repr(fields).encode())
+    return digest.hexdigest()
