@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,6 +19,7 @@ from rvqvae.features.pretrained import Backbone, extract_views
 from rvqvae.io.arrays import let_go
 from rvqvae.membership import Competition, Rule, Start, cut_at, warm_start
 from rvqvae.membership.start import FEWEST
+from rvqvae.progress import Progress, silent
 from rvqvae.vqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.training import fit
@@ -27,8 +27,6 @@ from rvqvae.vqvae.training import fit
 Samples = NDArray[Any]
 """uint8 (N, C, H, W), or float (N, d)."""
 Verdict = Literal["clean", "contaminated", "undecided"]
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, and how many of how many steps of it are done."""
 BLOCK = 4096
 """Samples whose views are held at a time when scoring."""
 LEARN = 100_000
@@ -177,7 +175,7 @@ def _learn(
     device: torch.device | str,
 ) -> _Learned:
     _check_variety(samples)
-    tell = progress or (lambda *_: None)
+    tell = progress or silent
     is_image, world = samples.ndim == 4, current()
     tell("features", 0, len(samples))
     if is_image and backbone == "learned":

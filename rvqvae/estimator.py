@@ -12,21 +12,24 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import OutlierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
-from rvqvae.detector import Progress, Scorer, detect, verdict_of
+from rvqvae.detector import Scorer, detect, verdict_of
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
+from rvqvae.estimator_base import SampleEstimator
 from rvqvae.features.pretrained import Backbone
-from rvqvae.io.arrays import as_nchw, let_go
-from rvqvae.io.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
+from rvqvae.io.arrays import let_go
+from rvqvae.io.samples import draw_seed, form_of, in_form, plain
 from rvqvae.membership import cut_at
-from rvqvae.model_folder import Stored, load_model, save_model
+from rvqvae.model_folder import Stored
 from rvqvae.priors import GatedPixelCNN
 from rvqvae.priors.conditional import Classes, accepted, condition, draw
 from rvqvae.priors.groups import fit_inlier_prior
+from rvqvae.progress import Progress, silent
+from rvqvae.stored_detector import restore_detector, store_detector
 from rvqvae.vqvae.inference import decode_codes, error_maps, inlier_codes
 
 FACTS: dict[str, Callable[[Any], Any]] = {
@@ -34,17 +37,14 @@ FACTS: dict[str, Callable[[Any], Any]] = {
     "contamination_interval_": lambda ends: tuple(map(float, ends)),
     "verdict_": str,
     "offset_": float,
-    "layout_": str,
-    "dtype_": lambda name: np.dtype(name).name,
 }
 """What a saved model keeps of the fit, and how each is read back."""
-OF_THIS_MACHINE = ("device", "directory", "progress")
 SEEN = 100_000
 """Samples that a training shows the autoencoder, and then the prior, by default, so that ten times the data
 cost less than ten times the time."""
 
 
-class RobustVQVAE(OutlierMixin, BaseEstimator):
+class RobustVQVAE(OutlierMixin, SampleEstimator):
     """Robust VQ-VAE: learns the majority of contaminated data, flags the rest, samples the inliers.
 
     Parameters
@@ -139,7 +139,6 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
         self.contamination_interval_ = found.interval
         self.verdict_ = found.verdict
         self.history_ = found.history
-        self.metadata_: dict[str, Any] = {}
         self._seed_ = seed
         self._prior: GatedPixelCNN | None = None
         if prior is not None:
@@ -254,82 +253,28 @@ class RobustVQVAE(OutlierMixin, BaseEstimator):
             raise InputError(f"samples of shape {samples.shape} have no pixels: anomaly_map is for images")
         return error_maps(self._scorer.model, samples)
 
-    def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
-        """Write the folder ``path``: safetensors and JSON; ``metadata`` (plain values) comes back with it."""
-        check_is_fitted(self)
-        params = {k: plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
-        facts = {
-            "params": {k: v for k, v in params.items() if isinstance(v, str | int | float | None)},
-            "fitted": {name: getattr(self, name) for name in FACTS},
-            "columns": list(getattr(self, "feature_names_in_", [])),
-            "classes": None if self._classes is None else self._classes._asdict(),
-            "seed": self._seed_,
-            "metadata": self.metadata_ | (metadata or {}),
-        }
-        save_model(Path(path), Stored(self._scorer, self._prior, facts))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | None = None) -> RobustVQVAE:
-        """The model that `save` wrote. Training scores and history are not kept with it."""
-        stored = load_model(Path(path), usable_device(device))
-        try:
-            model = cls(**stored.facts["params"], device=device)
-            for name, read in FACTS.items():
-                setattr(model, name, read(stored.facts["fitted"][name]))
-            model.n_features_in_ = int(np.prod(stored.scorer.model.shape))
-            if columns := list(map(str, stored.facts["columns"])):
-                if len(columns) != model.n_features_in_:
-                    raise ValueError(f"{len(columns)} columns")
-                model.feature_names_in_ = np.array(columns, object)
-            model._seed_, model.metadata_ = int(stored.facts["seed"]), dict(stored.facts["metadata"])
-            model._classes = Classes.read(stored.facts.get("classes"), stored.prior)
-            if (model.layout_ == "vectors") != (len(stored.scorer.model.shape) == 1):
-                raise ValueError(f"layout_={model.layout_!r}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is not a complete model ({error}); train or save it again") from error
-        model._scorer, model._prior = stored.scorer, stored.prior
-        return model
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_scorer")
 
-    def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
-        """As uint8 (N,C,H,W) or float32 (N,d), of the kind that the model was trained on."""
-        samples = self._images(X, reset) if are_images(X) else self._vectors(X, reset)
-        if not reset:
-            return samples
-        self.layout_, self.dtype_ = form_of(X)
-        # torch warns of arrays that it may not write to.
-        return np.require(samples, requirements="W")
+    def _stored(self) -> Stored:
+        arrays, facts = store_detector(self._scorer, self._prior)
+        classes = None if self._classes is None else self._classes._asdict()
+        facts |= {name: getattr(self, name) for name in FACTS} | {"classes": classes, "seed": self._seed_}
+        return Stored(arrays, facts)
 
-    def _images(self, X: ArrayLike, reset: bool) -> NDArray[np.uint8]:
-        images = as_nchw(X)
-        if reset:
-            self.n_features_in_ = int(np.prod(images.shape[1:]))
-        elif images.shape[1:] != self._scorer.model.shape:
-            raise InputError(
-                f"images of shape (C, H, W) = {images.shape[1:]} do not fit this model, "
-                f"which was trained on {self._scorer.model.shape}: resize or convert them"
-            )
-        return images
-
-    def _vectors(self, X: ArrayLike, reset: bool) -> NDArray[np.float32]:
-        if not reset and self.layout_ != "vectors":
-            raise InputError(
-                f"this model was trained on images of shape {self._scorer.model.shape}: give images"
-            )
-        kinds = [np.float64, np.float32]
-        vectors = validate_data(self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1)
-        if (largest := np.abs(vectors).max()) > LARGEST:
-            raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
-        return np.asarray(vectors, np.float32)
+    def _restore(self, stored: Stored, device: str) -> None:
+        self._scorer, self._prior = restore_detector(stored, self.shape_, device)
+        for name, read in FACTS.items():
+            setattr(self, name, read(stored.facts[name]))
+        self._classes = Classes.read(stored.facts["classes"], self._prior)
+        self._seed_ = int(stored.facts["seed"])
 
     def _probability(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """(N,) of being an outlier, of samples as the networks take them."""
         return np.asarray(expit(self._scorer(samples).log_odds + self.offset_))
 
     def _told(self, prior: PriorConfig | None) -> Callable[[int, Any], None]:
-        tell, epochs = self.progress or (lambda *_: None), prior.epochs if prior else 0
+        tell, epochs = self.progress or silent, prior.epochs if prior else 0
         return lambda epoch, _: tell("prior", epoch + 1, epochs)
 
     def _configs(self, n: int) -> tuple[ModelConfig, TrainConfig, PriorConfig | None]:

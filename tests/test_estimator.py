@@ -500,5 +500,5 @@ def test_few_samples_are_ranked_and_nothing_is_claimed(n):
 
 
 def test_a_single_image():
-    with pytest.raises(InputError, match="n_samples=1 is too few"):
+    with pytest.raises(InputError, match="1 sample is too few"):
         quick(features=flat).fit(np.zeros((1, 8, 8), np.uint8))

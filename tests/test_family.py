@@ -115,7 +115,7 @@ def test_progress_is_told():
 
 @pytest.mark.parametrize(
     "key, value",
-    [("member", "VAE"), ("shape", [1, 28, 27]), ("shape", None), ("layout", "vectors"),
+    [("estimator", "VAE"), ("shape", [1, 28, 27]), ("shape", None), ("layout", "vectors"),
      ("dtype", "no"), ("params", {"latent_dim": 10**9}), ("params", {"depth": 3}),
      ("params", {"latent_dim": -1}), ("format", 9)],
 )  # fmt: skip

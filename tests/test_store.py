@@ -21,7 +21,7 @@ from rvqvae import RobustVQVAE, contaminate
 from rvqvae.errors import InputError
 from rvqvae.membership.linear import Linear
 from rvqvae.membership.modes import Modes
-from rvqvae.model_folder import ARRAYS, FACTS, NEXT, load_model
+from rvqvae.model_folder import ARRAYS, FACTS, NEXT
 
 
 def quick(**changes):
@@ -183,7 +183,7 @@ def test_only_two_files_and_no_pickle(saved):
     for path in saved.iterdir():
         with pytest.raises(Exception):  # noqa: B017
             pickle.loads(path.read_bytes())
-    assert json.loads((saved / FACTS).read_text())["format"] == 1
+    assert json.loads((saved / FACTS).read_text())["format"] == 2
 
 
 class Killed(BaseException):
@@ -341,8 +341,8 @@ def test_facts_of_any_other_kind(saved, folder, data):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\0", b"[]", b"{}", b"null", b"1", b'"format"', b"\xff\xfe", b"[" * 100_000, b'{"format": 1}',
-     b'{"format": ' + b"1" * 5000 + b"}", b'{"format": 1, "sha256": 3}'],
+    [b"", b"\0", b"[]", b"{}", b"null", b"1", b'"format"', b"\xff\xfe", b"[" * 100_000, b'{"format": 2}',
+     b'{"format": ' + b"1" * 5000 + b"}", b'{"format": 2, "sha256": 3}'],
     ids=lambda content: repr(content[:12]),
 )  # fmt: skip
 def test_facts_that_are_garbage(folder, content):
@@ -351,9 +351,11 @@ def test_facts_that_are_garbage(folder, content):
         RobustVQVAE.load(folder)
 
 
-def test_a_newer_format_is_named(folder):
-    rewrite(folder, lambda tensors, facts: facts.update(format=2))
-    with pytest.raises(InputError, match=r"has model format 2, and this version of rvqvae reads 1: use the"):
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_format_is_named(folder, version):
+    rewrite(folder, lambda tensors, facts: facts.update(format=version))
+    wanted = rf"has model format {version}, and this version of rvqvae reads 2: use the version that saved it"
+    with pytest.raises(InputError, match=wanted):
         RobustVQVAE.load(folder)
 
 
@@ -404,7 +406,7 @@ def test_every_array_is_needed_in_its_shape(folder, saved):
     ids=str,
 )  # fmt: skip
 def test_huge_claims_cost_nothing(folder, change):
-    rewrite(folder, lambda _, facts: facts["model"].update(change))
+    rewrite(folder, lambda _, facts: facts["fitted"]["model"].update(change))
     with pytest.raises(InputError, match=r"is not a complete model|out of range"):
         RobustVQVAE.load(folder)
 
@@ -413,7 +415,7 @@ def test_huge_claims_cost_nothing(folder, change):
     "change", [{"layers": 10**9}, {"channels": 10**9}, {"kernel_size": 10**9 + 1}], ids=str
 )
 def test_huge_priors_cost_nothing(folder, change):
-    rewrite(folder, lambda _, facts: facts["prior"].update(change))
+    rewrite(folder, lambda _, facts: facts["fitted"]["prior"].update(change))
     with pytest.raises(InputError, match=r"is not a complete model|out of range"):
         RobustVQVAE.load(folder)
 
@@ -430,7 +432,7 @@ def test_other_sizes_of_images(images, tmp_path):
     for shape in ([1, 27, 27], [1, 29, 28], [3, 28, 28], [1, 28], [1, 10**6, 10**6]):
         rewrite(tmp_path, lambda _, facts, shape=shape: facts.update(shape=shape))
         with pytest.raises(InputError, match="is not a complete model"):
-            load_model(tmp_path)
+            RobustVQVAE.load(tmp_path)
 
 
 def test_a_header_that_claims_more_than_there_is(folder):

@@ -24,7 +24,7 @@ from rvqvae.io.manifest import Row, copy_kept, read_manifest, write_manifest
 from rvqvae.io.reading import read_source
 from rvqvae.io.shards import _leaf
 from rvqvae.io.sources import MAX_ARRAY
-from rvqvae.model_folder import ARRAYS, FACTS, load_model
+from rvqvae.model_folder import ARRAYS, FACTS, FORMAT, read_model
 
 DIGITS = np.random.default_rng(0).integers(0, 256, (6, 9, 10), np.uint8)
 FUZZ = settings(
@@ -321,10 +321,10 @@ def test_a_model_whose_header_claims_to_be_huge(tmp_path, little_memory):
 
     arrays = struct.pack("<Q", 10 * 2**30) + b'{"a": {"dtype": "F32"' + bytes(100)
     (tmp_path / ARRAYS).write_bytes(arrays)
-    facts = {"format": 1, "sha256": hashlib.sha256(arrays).hexdigest()}
+    facts = {"format": FORMAT, "sha256": hashlib.sha256(arrays).hexdigest()}
     (tmp_path / FACTS).write_text(json.dumps(facts))
     with pytest.raises(InputError, match=r"is not a complete model \(SafetensorError: .*[Hh]eader"):
-        load_model(tmp_path)
+        read_model(tmp_path)
 
 
 @pytest.mark.parametrize("bomb", ["[" * 10**6, '{"a":' * 10**6, '{"format": ' + "9" * 10**6 + "}"])
@@ -332,7 +332,7 @@ def test_json_that_is_nested_without_end(tmp_path, bomb, little_memory):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / FACTS).write_text(bomb)
     with pytest.raises(InputError, match="is damaged"):
-        load_model(tmp_path / "model")
+        read_model(tmp_path / "model")
     (tmp_path / "out" / ".work").mkdir(parents=True)
     (tmp_path / "out" / ".work" / STATE).write_text(bomb)
     with pytest.raises(InputError, match="is damaged"), locked(tmp_path / "out") as folder:
@@ -341,11 +341,11 @@ def test_json_that_is_nested_without_end(tmp_path, bomb, little_memory):
 
 @pytest.mark.parametrize("name", [ARRAYS, FACTS])
 def test_a_model_larger_than_the_limit(tmp_path, name, little_memory):
-    (tmp_path / FACTS).write_text(json.dumps({"format": 1, "sha256": ""}))
+    (tmp_path / FACTS).write_text(json.dumps({"format": FORMAT, "sha256": ""}))
     with open(tmp_path / name, "ab") as file:
         file.truncate(2**33)
     with pytest.raises(InputError, match="has 8,589,934,592 bytes, above the limit of"):
-        load_model(tmp_path)
+        read_model(tmp_path)
 
 
 def test_a_manifest_larger_than_the_limit(tmp_path, little_memory):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from rvqvae.clustering.network import Perceptron
 from rvqvae.clustering.objective import Bits, Clusters, Code
@@ -27,21 +25,20 @@ from rvqvae.clustering.training import (
     probabilities,
     train,
 )
-from rvqvae.detector import Progress
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
-from rvqvae.family.store import load_folder, save_folder
-from rvqvae.io.arrays import as_nchw
-from rvqvae.io.samples import LARGEST, are_images, draw_seed, plain
+from rvqvae.estimator_base import SampleEstimator
+from rvqvae.io.samples import draw_seed
+from rvqvae.model_folder import Stored, under
 from rvqvae.optimization import generator_of
+from rvqvae.progress import Progress, silent
 
-OF_THIS_MACHINE = ("device", "progress")
 STEPS, FEWEST, MOST = 6000, 10, 200
 """Steps that the default number of epochs makes, and its limits."""
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
-class SelfAugmented(BaseEstimator):
+class SelfAugmented(SampleEstimator):
     """What `IMSAT` and `IMSATHash` share.
 
     Samples are uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), each flattened to one vector, or a float
@@ -74,10 +71,10 @@ class SelfAugmented(BaseEstimator):
         self._check_parameters()
         device, seed = usable_device(self.device), draw_seed(self.random_state)
         samples = self._samples(X, reset=True)
+        self._check_samples(samples)
         settings = self._settings(len(samples))
-        tell = self.progress or (lambda *_: None)
-        # A copy, because torch warns of arrays that it may not write to.
-        data = torch.as_tensor(np.require(samples, requirements="W")).to(device)
+        tell = self.progress or silent
+        data = torch.as_tensor(samples).to(device)
         near = neighbourhood(
             data,
             settings.neighbour,
@@ -111,78 +108,21 @@ class SelfAugmented(BaseEstimator):
         data = torch.as_tensor(np.require(samples, requirements="W"))
         return probabilities(data, self.scale_, self.network_, self._code()).numpy()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the folder ``path``: safetensors and JSON."""
-        check_is_fitted(self)
-        params = {k: plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
-        if not isinstance(params["random_state"], int | None):
-            params["random_state"] = None
-        facts = {"member": type(self).__name__, "params": params, "shape": list(self.shape_)}
-        tensors = {f"network.{name}": value for name, value in self.network_.state_dict().items()}
-        tensors |= {"mean": self.scale_.mean, "factor": torch.tensor(self.scale_.factor, dtype=torch.float64)}
-        save_folder(Path(path), facts, tensors)
+    def _stored(self) -> Stored:
+        arrays = {f"network.{name}": value for name, value in self.network_.state_dict().items()}
+        return Stored(arrays | {"mean": self.scale_.mean}, {"factor": self.scale_.factor})
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:
-        """The model that `save` of the same class wrote; what it knew of the training samples is not kept."""
-        facts, tensors = load_folder(Path(path))
-        if (member := facts.get("member")) != cls.__name__:
-            raise InputError(f"{path} holds a {member!r}, not a {cls.__name__}: load it with its own class")
-        device = usable_device(device)
-        try:
-            params: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in facts["params"].items()
-            }
-            model = cls(**params)
-            model._check_parameters()
-            model.shape_ = tuple(map(int, facts["shape"]))
-            model.n_features_in_ = math.prod(model.shape_)
-            mean, factor = tensors.pop("mean"), float(tensors.pop("factor"))
-            if mean.shape != (model.n_features_in_,) or not 0 < factor < math.inf:
-                raise ValueError(f"mean of shape {tuple(mean.shape)}, factor {factor}")
-            # What the facts claim costs no memory before the arrays have been seen to be there.
-            with torch.device("meta"):
-                network = Perceptron(model.n_features_in_, model.hidden, model._outputs())
-            state = {name.removeprefix("network."): value for name, value in tensors.items()}
-            network.load_state_dict(state, assign=True)
-        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"{path} is not a complete model ({reason}); train or save it again") from error
-        model.device = device
-        model.scale_, model.network_ = Scale(mean.to(device), factor), network.to(device).eval()
-        return model
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "network_")
-
-    def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
-        """As uint8 (N,C,H,W) or float32 (N,d), of the shape that the model was trained on."""
-        if are_images(X):
-            samples: NDArray[Any] = as_nchw(X)
-        else:
-            if not reset and len(self.shape_) == 3:
-                raise InputError(f"this model was trained on images of shape {self.shape_}: give images")
-            kinds = [np.float64, np.float32]
-            X = validate_data(self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1)
-            if (largest := np.abs(X).max()) > LARGEST:
-                raise InputError(
-                    f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}"
-                )
-            samples = np.asarray(X, np.float32)
-        if reset:
-            self._check_samples(samples)
-            self.shape_: tuple[int, ...] = samples.shape[1:]
-            self.n_features_in_ = math.prod(self.shape_)
-        elif samples.shape[1:] != self.shape_:
-            raise InputError(
-                f"samples of shape {samples.shape[1:]} do not fit this model, which was trained on "
-                f"{self.shape_}: resize or convert them"
-            )
-        return samples
+    def _restore(self, stored: Stored, device: str) -> None:
+        mean, factor = stored.arrays["mean"], float(stored.facts["factor"])
+        if mean.shape != (self.n_features_in_,) or not 0 < factor < math.inf:
+            raise ValueError(f"mean of shape {tuple(mean.shape)}, factor {factor}")
+        with torch.device("meta"):
+            network = Perceptron(self.n_features_in_, self.hidden, self._outputs())
+        network.load_state_dict(under(stored.arrays, "network"), assign=True)
+        self.scale_, self.network_ = Scale(mean.to(device), factor), network.to(device).eval()
 
     def _check_samples(self, samples: NDArray[Any]) -> None:
-        if len(samples) < 2:
-            raise InputError(f"{len(samples)} sample is too few to fit: give at least 2")
+        """InputError for training samples that the parameters do not fit."""
         if "affine" in self.augmentations and samples.ndim != 4:
             raise InputError("augmentations: 'affine' moves pixels; for a matrix use 'vat' or 'rpt'")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvqvae.clustering.estimators import IMSAT
-from rvqvae.detector import Progress
+from rvqvae.progress import Progress
 
 MOST, FEWEST = 20, 25
 """Groups by default, and images for each at least."""

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral, Real
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from rvqvae.detector import Progress
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
+from rvqvae.estimator_base import SampleEstimator
 from rvqvae.family.networks import build_decoder, build_encoder
-from rvqvae.family.store import load_folder, save_folder
-from rvqvae.io.arrays import as_nchw
-from rvqvae.io.samples import LARGEST, are_images, draw_seed, form_of, in_form, plain
+from rvqvae.io.samples import draw_seed, form_of, in_form
+from rvqvae.model_folder import Stored
 from rvqvae.optimization import Loop, generator_of
+from rvqvae.progress import Progress
 from rvqvae.vqvae.networks import squared_error, to_float
 
 BATCH = 512
 """Samples per forward pass outside of training: bounds the memory, changes no result."""
-OF_THIS_MACHINE = ("device", "progress")
 
 
 class Network(nn.Module):
@@ -76,7 +73,7 @@ class Network(nn.Module):
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
-class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SampleEstimator):
     """Plain autoencoder, and the base of the family: squared error through ``latent_dim`` numbers.
 
     Members are keyword-only dataclasses, which is all that scikit-learn asks of a constructor; they
@@ -107,10 +104,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     device: str | None = None
     progress: Progress | None = None
 
-    _missing: ClassVar[bool | str] = True
-    """Whether every value of a matrix must be finite, as scikit-learn says it; "allow-nan" for members that
-    take NaN."""
-
     def _network(self, shape: tuple[int, ...]) -> Network:
         """For samples of ``shape``, (C, H, W) or (d,)."""
         return Network(*self._pair(shape), bounded=len(shape) == 3)
@@ -130,7 +123,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Learn from uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), or a float matrix (N, d); no labels."""
         self._check_parameters()
         device, seed = usable_device(self.device), draw_seed(self.random_state)
-        data = torch.as_tensor(np.require(self._samples(X, reset=True), requirements="W"))
+        data = torch.as_tensor(self._samples(X, reset=True))
         with torch.random.fork_rng([device] if device.startswith("cuda") else []):
             torch.manual_seed(seed)
             network = self._network(self.shape_).to(device)
@@ -180,51 +173,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             drawn = self.network_.draw(int(n), generator).cpu().numpy()
         return in_form(_as_data(drawn), self.layout_, self.dtype_)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the folder ``path``: safetensors and JSON."""
-        check_is_fitted(self)
-        params = {k: plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
-        if not isinstance(params["random_state"], int | None):
-            params["random_state"] = None
-        facts = {"member": type(self).__name__, "params": params, "shape": list(self.shape_)}
-        facts |= {"layout": self.layout_, "dtype": self.dtype_}
-        save_folder(Path(path), facts, self.network_.state_dict())
+    def _stored(self) -> Stored:
+        return Stored(self.network_.state_dict(), {})
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:
-        """The model that `save` of the same class wrote. The history is not kept with it."""
-        facts, tensors = load_folder(Path(path))
-        if (member := facts.get("member")) != cls.__name__:
-            raise InputError(f"{path} holds a {member!r}, not a {cls.__name__}: load it with its own class")
-        try:
-            params: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in facts["params"].items()
-            }
-            model = cls(**params, device=device)
-            model._check_parameters()
-            model.shape_ = tuple(map(int, facts["shape"]))
-            model.layout_, model.dtype_ = str(facts["layout"]), np.dtype(facts["dtype"]).name
-            if (model.layout_ == "vectors") != (len(model.shape_) == 1):
-                raise ValueError(f"layout {model.layout_!r}")
-            # What the facts claim costs no memory before the arrays have been seen to be there.
-            with torch.device("meta"):
-                network = model._network(model.shape_)
-            network.load_state_dict(tensors, assign=True)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"{path} is not a complete model ({reason}); train or save it again") from error
-        model.n_features_in_ = int(np.prod(model.shape_))
-        model.network_ = network.to(usable_device(device)).eval()
-        return model
+    def _restore(self, stored: Stored, device: str) -> None:
+        with torch.device("meta"):
+            network = self._network(self.shape_)
+        network.load_state_dict(stored.arrays, assign=True)
+        self.network_ = network.to(device).eval()
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         if tags.transformer_tags is not None:
             tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "network_")
 
     @property
     def _n_features_out(self) -> int:
@@ -235,34 +197,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         with torch.inference_mode():
             parts = [function(x).cpu().numpy() for x in batches(samples, self.network_)]
         return np.concatenate(parts)
-
-    def _samples(self, X: ArrayLike, reset: bool = False) -> NDArray[Any]:
-        """As uint8 (N,C,H,W) or float32 (N,d), of the shape that the model was trained on."""
-        samples = as_nchw(X) if are_images(X) else self._vectors(X, reset)
-        if reset:
-            if len(samples) < 2:
-                raise InputError(f"{len(samples)} sample is too few to fit: give at least 2")
-            self.layout_, self.dtype_ = form_of(X)
-            self.shape_: tuple[int, ...] = samples.shape[1:]
-            self.n_features_in_ = int(np.prod(self.shape_))
-        elif samples.shape[1:] != self.shape_:
-            raise InputError(
-                f"samples of shape {samples.shape[1:]} do not fit this model, which was trained on "
-                f"{self.shape_}: resize or convert them"
-            )
-        return samples
-
-    def _vectors(self, X: ArrayLike, reset: bool) -> NDArray[np.float32]:
-        if not reset and self.layout_ != "vectors":
-            raise InputError(f"this model was trained on images of shape {self.shape_}: give images")
-        kinds = [np.float64, np.float32]
-        vectors = validate_data(
-            self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1,
-            ensure_all_finite=self._missing,
-        )  # fmt: skip
-        if (largest := np.nanmax(np.abs(vectors), initial=0)) > LARGEST:
-            raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
-        return np.asarray(vectors, np.float32)
 
     def _check_parameters(self) -> None:
         for name in ("latent_dim", "epochs", "batch_size"):

@@ -51,7 +51,7 @@ class AutoRec(Autoencoder):
     """
 
     hidden_share: float = 0.5
-    _missing: ClassVar[bool | str] = "allow-nan"
+    _finite: ClassVar[bool | str] = "allow-nan"
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         if len(shape) != 1:
