@@ -1,17 +1,12 @@
-"""What cleaning costs from a thousand images to a million, and what a second process brings.
+"""What cleaning costs from a thousand images to a million.
 
     python -m pipelines.benchmark_scaling                                   # 1,000 and 3,000 images, minutes
     python -m pipelines.benchmark_scaling --root DATASETS --sizes "[10000, 100000, 1000000]"
-    python -m pipelines.benchmark_scaling --sizes "[]" --rounds 5           # two processes beside two threads
 
 Digits with a share of clothes among them, made from MNIST and Fashion-MNIST by small rotations and shifts: as
 many as wanted, but not as varied as so many photographs. Each size is cleaned as `rvqvae clean` does, in a
 process of its own, with its defaults; its peak memory is what the system says of that process, the pages of
 the pixel file that it has looked at included. The truth serves the AUROC alone. Sizes that are done are read.
-
-The comparison trains the Robust VQ-VAE on the committed samples, by one process with two threads and by two
-processes with one thread each, which take turns, so that a busy machine slows both. Starting the processes is
-not counted, the first epoch neither.
 """
 
 from __future__ import annotations
@@ -43,17 +38,11 @@ from pipelines.study_cells import claim
 from pipelines.study_tables import Sheet, as_markdown, as_rich
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.options import FitOptions
-from rvqvae.config import ModelConfig, TrainConfig
-from rvqvae.distributed import joined
 from rvqvae.errors import InputError
 from rvqvae.figures import INK, MUTED, STYLE
-from rvqvae.io.arrays import as_nchw
 from rvqvae.io.manifest import read_manifest
-from rvqvae.membership import Membership
 from rvqvae.tracking.runs import Tracker
-from rvqvae.vqvae.training import fit
 
-WAYS = {"1 process x 2 threads": (1, 2), "2 processes x 1 thread": (2, 1)}
 TURN, SHIFT, BLOCK = 10.0, 2.0, 10_000
 """Degrees and pixels that an image is moved by at most; images made at a time."""
 LIMIT = 3.0
@@ -161,40 +150,6 @@ def clean_and_tell(images: str, out: str, seed: int, threads: int, epochs: int |
     print(json.dumps(stages))
 
 
-# The comparison
-
-
-def train_and_tell(images: int, epochs: int) -> None:
-    """One process of a training; rank 0 prints images per second."""
-    outliers = images // 10
-    data = as_nchw(
-        np.concatenate([load("mnist")[0][: images - outliers], load("fashion_mnist")[0][:outliers]])
-    )
-    start = Membership(np.where(np.arange(images) >= images - outliers, 1.0, -1.0))
-    ends: list[float] = []
-    with joined() as world:
-        fit(
-            data, ModelConfig(), TrainConfig(epochs=1 + epochs), seed=0, start=start,
-            report=lambda *_: ends.append(perf_counter()),
-            device="cuda" if torch.cuda.is_available() else "cpu",
-        )  # fmt: skip
-        if world.is_first:
-            print(json.dumps(epochs * images / (ends[-1] - ends[0])))
-
-
-def rate_of(processes: int, threads: int) -> float:
-    """Images per second of a training."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", "pipelines.benchmark_scaling", "--train", "true"],
-        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return float(json.loads(done.stdout))
-
-
 # Tables and pictures
 
 
@@ -255,12 +210,10 @@ def benchmark_scaling(
     seed: int = 0,
     threads: int = 1,
     epochs: int | None = None,
-    rounds: int = 0,
     root: str | None = None,
     out: str = "runs/scaling",
     tracking: bool = True,
     clean: str | None = None,
-    train: bool = False,
 ) -> None:
     """Measure what cleaning costs.
 
@@ -270,21 +223,17 @@ def benchmark_scaling(
         seed: of the set and of the cleaning
         threads: of the cleaning
         epochs: of the training and of the prior, in place of the defaults, for a quick look
-        rounds: turns of the comparison of two processes with two threads, of which the median counts
         root: folder with the full sets; the committed samples without it
         out: folder of the results
         tracking: report to MLflow
         clean: for itself: the set to clean
-        train: for itself: take part in a training
     """
-    if train:
-        return train_and_tell(2000, 2)
     if clean is not None:
         return clean_and_tell(clean, out, seed, threads, epochs)
-    if (sizes and min(sizes) < 100) or not 0 < rate < 0.5 or threads < 1 or rounds < 0:
+    if (sizes and min(sizes) < 100) or not 0 < rate < 0.5 or threads < 1:
         raise InputError(
-            f"sizes={list(sizes)}, rate={rate}, threads={threads}, rounds={rounds} are out of range: "
-            "sizes must be >= 100, the rate between 0 and 0.5, threads >= 1, rounds >= 0"
+            f"sizes={list(sizes)}, rate={rate}, threads={threads} are out of range: "
+            "sizes must be >= 100, the rate between 0 and 0.5, threads >= 1"
         )
     folder, console = Path(out), Console()
     folder.mkdir(parents=True, exist_ok=True)
@@ -302,22 +251,12 @@ def benchmark_scaling(
                 tracker.metrics({"seconds": cost.seconds, "peak_gib": cost.peak_gib}, step=n)
         costs = sorted(Cost(**json.loads(path.read_text())) for path in folder.glob("cost-*.json"))
         made = [cost_sheet(costs), stage_sheet(costs)] if costs else []
-        if rounds:
-            made.append(ways_sheet(rounds))
         for sheet in made:
             console.print(as_rich(sheet))
         tracker.text(as_markdown(made), "table.md")
         if len(costs) > 1:
             tracker.figure(scaling_figure(costs), "scaling.png")
     console.print(f"kept in {folder}", highlight=False)
-
-
-def ways_sheet(rounds: int) -> Sheet:
-    """Two processes beside two threads, in turns."""
-    turns = np.array([[rate_of(*way) for way in WAYS.values()] for _ in range(rounds)])
-    lines = [[name, f"{rate:,.0f}"] for name, rate in zip(WAYS, np.median(turns, 0), strict=True)]
-    ratio = np.median(turns[:, 1] / turns[:, 0])
-    return Sheet("training", ["", "images/s"], lines, f"ratio {ratio:.2f}: at least 1 is the aim")
 
 
 if __name__ == "__main__":

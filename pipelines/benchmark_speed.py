@@ -115,14 +115,14 @@ def train_plain(data: torch.Tensor, config: ModelConfig, batch_size: int, epochs
         grid = encoder(x)
         z = grid.permute(0, 2, 3, 1).reshape(-1, config.code_dim)
         if i == 0:
-            book.start(z.detach(), torch.Generator().manual_seed(0))
+            book.kmeans_init(z.detach(), torch.Generator().manual_seed(0))
         found = book(z)
         q = straight_through(z, found.vectors).reshape(len(x), *grid.shape[2:], -1).permute(0, 3, 1, 2)
         loss = F.mse_loss(decoder(q), x) / 0.1 + config.commitment * F.mse_loss(z, found.vectors)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        book.follow(z.detach(), found.codes, torch.ones(len(z)))
+        book.ema_update(z.detach(), found.codes, torch.ones(len(z)))
 
 
 def pythae_job(images: np.ndarray, config: ModelConfig, batch_size: int, epochs: int) -> Job:
@@ -191,7 +191,7 @@ def quantiser(rounds: int, codes: int = 512, dim: int = 64) -> Iterator[Line]:
     data = torch.randn(128, 49, dim, generator=generator)
     inliers, outliers = Codebook(codes, config), Codebook(codes, config)
     for book in (inliers, outliers):
-        book.start(data.flatten(0, 1), generator)
+        book.kmeans_init(data.flatten(0, 1), generator)
         book.refresh_metric()
     is_outlier = (torch.arange(len(data)) % 10 < 3).repeat_interleave(data.shape[1])
     peer = VectorQuantize(dim, codes, decay=config.decay, commitment_weight=config.commitment)

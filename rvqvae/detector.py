@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from rvqvae.config import ModelConfig, TrainConfig
-from rvqvae.distributed import current
 from rvqvae.errors import InputError
 from rvqvae.features.patch_dictionary import LearnedFeatures
 from rvqvae.features.pretrained import Backbone, extract_views
-from rvqvae.io.arrays import let_go
+from rvqvae.io.arrays import release_pages
 from rvqvae.membership import Competition, Rule, Start, cut_at, warm_start
 from rvqvae.membership.start import FEWEST
 from rvqvae.progress import Progress, silent
-from rvqvae.vqvae.inference import Contest, code_counts, compete, evidence, evidence_of_new
+from rvqvae.vqvae.inference import CodebookScores, code_counts, codebook_scores, evidence, evidence_of_new
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.training import fit
 
@@ -66,14 +64,14 @@ class Scorer(NamedTuple):
 
     def _block(self, samples: Samples) -> Judged:
         z = self.vectors(samples)
-        return self.weigh(z, None if self.competition is None else compete(self.model, samples))
+        return self.weigh(z, None if self.competition is None else codebook_scores(self.model, samples))
 
-    def weigh(self, z: NDArray[np.float32], contest: Contest | None) -> Judged:
-        """By the vectors ``z`` (N, d) and the ``contest`` of N samples."""
+    def weigh(self, z: NDArray[np.float32], scores: CodebookScores | None) -> Judged:
+        """By the vectors ``z`` (N, d) and the ``scores`` of N samples."""
         odds = self.rule(z)
-        if self.competition is None or contest is None:
+        if self.competition is None or scores is None:
             return Judged(odds, z)
-        return Judged(odds + self.competition(evidence_of_new(contest, self.counts)), z)
+        return Judged(odds + self.competition(evidence_of_new(scores, self.counts)), z)
 
 
 class Detected(NamedTuple):
@@ -127,7 +125,7 @@ def detect(
     """
     learned = drawn(len(samples), LEARN, seed)
     few = samples if len(learned) == len(samples) else samples[learned]
-    let_go(samples)
+    release_pages(samples)
     scorer, own, start, history = _learn(
         few, model_config, train_config, contamination, backbone, seed, directory, progress, device
     )
@@ -139,7 +137,7 @@ def detect(
         for begin in range(0, len(others), BLOCK):
             rows = others[begin : begin + BLOCK]
             log_odds[rows], vectors[rows] = scorer(samples[rows])
-            let_go(samples)
+            release_pages(samples)
             if progress:
                 progress("score", begin + len(rows), len(others))
     cut = 0.0 if contamination is None else cut_at(log_odds, contamination)
@@ -176,14 +174,14 @@ def _learn(
 ) -> _Learned:
     _check_variety(samples)
     tell = progress or silent
-    is_image, world = samples.ndim == 4, current()
+    is_image = samples.ndim == 4
     tell("features", 0, len(samples))
     if is_image and backbone == "learned":
-        backbone = world.told(partial(LearnedFeatures.fit, samples, seed)).to(device)
+        backbone = LearnedFeatures.fit(samples, seed).to(device)
     views = views_of(samples, backbone, device)
     tell("features", len(samples), len(samples))
     images = samples if is_image else None
-    start = world.told(partial(warm_start, views, images=images, contamination=contamination, seed=seed))
+    start = warm_start(views, images=images, contamination=contamination, seed=seed)
     if len(samples) >= FEWEST and not start.rule.majority.spread > COLLAPSED:
         raise InputError(f"more than half of the samples that may belong are identical: {VARIETY}")
     epochs = train_config.epochs
@@ -191,16 +189,16 @@ def _learn(
         samples, model_config, train_config, seed=seed, start=start.membership, contamination=contamination,
         directory=directory, report=lambda epoch, _: tell("train", epoch, epochs), device=device,
     )  # fmt: skip
-    contest = compete(fitted.model, samples)
+    scores = codebook_scores(fitted.model, samples)
     sets = fitted.membership.is_outlier
     scorer = Scorer(
         backbone,
         start.rule,
         fitted.model,
-        code_counts(contest, sets),
-        Competition.fit(evidence(contest, sets), sets),
+        code_counts(scores, sets),
+        Competition.fit(evidence(scores, sets), sets),
     )
-    return _Learned(scorer, scorer.weigh(start.rule.view(views), contest), start, fitted.history)
+    return _Learned(scorer, scorer.weigh(start.rule.view(views), scores), start, fitted.history)
 
 
 def views_of(

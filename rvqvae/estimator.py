@@ -21,7 +21,7 @@ from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.estimator_base import SampleEstimator
 from rvqvae.features.pretrained import Backbone
-from rvqvae.io.arrays import let_go
+from rvqvae.io.arrays import release_pages
 from rvqvae.io.samples import draw_seed, form_of, in_form, plain
 from rvqvae.membership import cut_at
 from rvqvae.model_folder import Stored
@@ -144,7 +144,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         if prior is not None:
             rows = found.learned[self.inlier_mask_[found.learned]]
             weights, inliers = 1 - self.outlier_probability_[rows], samples[rows]
-            let_go(samples)
+            release_pages(samples)
             self._prior = fit_inlier_prior(
                 found.scorer.model, inliers, prior, seed=seed, weights=weights,
                 report=self._told(prior), device=device,

@@ -6,37 +6,20 @@ Everything that is trained by a single loss uses it; what happens between epochs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rvqvae.distributed import ALONE, Part, World
 from rvqvae.errors import InputError
-
-
-class Tallying(Protocol):
-    """What counts in a batch and moves by the counts of all ranks, as codebooks do."""
-
-    tally: Tensor | None
-
-    def settle(self) -> None: ...
 
 
 class Loop:
     """Epochs over ``n`` samples in batches; the order depends on nothing but ``seed`` and epoch.
 
     A rise of the learning rate over ``rise`` of all steps, then a fall along a cosine.
-
-    The ranks of a ``world`` take each batch together, with the steps that one process would make: every rank
-    has its `Part` of the rows, and gradients and the tallies of ``tallying`` are summed.
     """
-
-    part: Part
-    """What this rank has of the batch at hand."""
-    whole: int
-    """Rows of the batch at hand, over all ranks."""
 
     def __init__(
         self,
@@ -49,10 +32,8 @@ class Loop:
         seed: int,
         weight_decay: float = 1e-4,
         rise: float = 0.15,
-        world: World = ALONE,
-        tallying: Iterable[Tallying] = (),
     ) -> None:
-        self.parameters, self.tallying, self.world = list(parameters), list(tallying), world
+        self.parameters = list(parameters)
         self.n, self.epochs, self.batch_size, self.seed = n, epochs, batch_size, seed
         # Fused: of wide layers torch's default takes six times as long, of convolutions much the same.
         self.optimizer = torch.optim.AdamW(
@@ -67,9 +48,8 @@ class Loop:
     def epoch(self, number: int, loss_of: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, float]:
         """One pass; the mean of every term, each batch counting alike.
 
-        ``loss_of`` gets the rows (B,) int64 of a batch, or this rank's part of them, and returns scalar
-        terms, means over the rows that it got, ``"loss"`` to be minimised. Raises InputError where a term
-        is not finite, naming term, batch and learning rate.
+        ``loss_of`` gets the rows (B,) int64 of a batch and returns scalar terms, ``"loss"`` to be minimised.
+        Raises InputError where a term is not finite, naming term, batch and learning rate.
         """
         order = torch.randperm(self.n, generator=generator_of(self.seed, number))
         return self.over(order.split(self.batch_size), loss_of)
@@ -81,15 +61,13 @@ class Loop:
         names: list[str] = []
         kept, rates = [], []
         for rows in batches:
-            self.whole, self.part = len(rows), self.world.part(len(rows))
-            terms = loss_of(rows[self.part.rows])
+            terms = loss_of(rows)
             rates.append(float(self.schedule.get_last_lr()[0]))
             self._step(terms["loss"])
             names = list(terms)
             # Kept on the device and read once an epoch: no synchronisation in the step.
-            shown = torch.stack([term.detach().float() for term in terms.values()])
-            kept.append(shown if self.world.size == 1 else shown * self.part.share)
-        values = self.world.sum(torch.stack(kept)).cpu()
+            kept.append(torch.stack([term.detach().float() for term in terms.values()]))
+        values = torch.stack(kept).cpu()
         if not bool(torch.isfinite(values).all()):
             batch, term = (~torch.isfinite(values)).nonzero()[0].tolist()
             raise InputError(
@@ -107,27 +85,10 @@ class Loop:
 
     def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        if self.world.size == 1:
-            loss.backward()
-        else:
-            (loss * self.part.share).backward()
-            self._sum_over_ranks()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.schedule.step()
-
-    def _sum_over_ranks(self) -> None:
-        """Gradients and tallies, in one tensor: what a small step waits for is the number of messages."""
-        tallies = [book.tally for book in self.tallying if book.tally is not None]
-        if self.part.share == 0:
-            for tally in tallies:
-                tally.zero_()
-        tensors = [*(p.grad for p in self.parameters if p.grad is not None), *tallies]
-        flat = self.world.sum(torch.cat([tensor.flatten() for tensor in tensors]))
-        for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(summed.view_as(tensor))
-        for book in self.tallying:
-            book.settle()
 
 
 def generator_of(*key: int) -> torch.Generator:

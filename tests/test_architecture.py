@@ -19,7 +19,7 @@ ROOMS = [
     "atomic",
     "model_folder",
     "figures",
-    "distributed",
+    "batches",
     "io",
     "estimator_base",
     "contamination",

@@ -19,7 +19,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -52,7 +51,7 @@ def processes():
     """Processes that have imported what the jobs need, and share nothing else with this one."""
     context = multiprocessing.get_context("forkserver")
     # What torch, timm and Pillow import when they are first used takes ten times as long as a job.
-    late = ["torch._dynamo", "timm", "torch.distributed"]
+    late = ["torch._dynamo", "timm"]
     late += [f"PIL.{m.name}" for m in pkgutil.iter_modules(PIL.__path__) if m.name.endswith("ImagePlugin")]
     tasks = [f"rvqvae.commands.{name}" for name in JOBS]
     context.set_forkserver_preload(
@@ -108,7 +107,7 @@ def _run(job: Callable[[], object], setup: Callable[[], object] | None) -> None:
     sys.exit(result if isinstance(result, int) else 0)
 
 
-def _pixel_loss(images, reconstructions, weights, _):
+def _pixel_loss(images, reconstructions, weights):
     return (weights * (images - reconstructions).square().mean((1, 2, 3))).mean()
 
 
@@ -197,62 +196,6 @@ def test_a_killed_job_is_taken_up(processes, images, whole, tmp_path, name):
         assert contents(out) == contents(whole / name), way
     print(f"\n{name}: killed {len(codes) - codes.count(0)} times, lost 0")
     assert codes[0] == -signal.SIGKILL
-
-
-def led(job: Callable[[], object]) -> int:
-    from rvqvae.distributed import lead
-
-    def command() -> int:
-        job()
-        return 0
-
-    return lead(command)
-
-
-def place(rank: int, port: int, die: Callable[[], None] | None) -> None:
-    """As torchrun sets it, for one of two."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"})
-    if die:
-        die()
-
-
-def in_two(context, job: Callable[[], object], *ways: Callable[[], None] | None) -> tuple[int, ...]:
-    """Run ``job`` by two processes, which die in these ways; their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    setups = [functools.partial(place, rank, port, way) for rank, way in enumerate(ways)]
-    running = [started(context, functools.partial(led, job), setup) for setup in setups]
-    while not any(process.exitcode for process in running) and any(process.is_alive() for process in running):
-        time.sleep(0.05)
-    for process in running:
-        process.join(60)
-        process.kill()  # As torchrun does, should it wait for one that died before they had met.
-    return tuple(map(ended, running))
-
-
-@pytest.mark.parametrize("name", ["train", "clean"])
-def test_a_job_of_two_processes_is_taken_up(processes, images, whole, tmp_path, name):
-    """Whichever of them is killed, the other ends too."""
-    if name == "clean" and MOMENTS <= 2:
-        pytest.skip("train has shown it: RVQVAE_FAULTS=4 or more tries both")
-    model = whole / "train" / "job"
-    assert in_two(processes, jobs(images, model, tmp_path / "whole")[name], None, None) == (0, 0)
-    killed = 0
-    for i, way in enumerate(ways_to_die(name, whole / f"{name}.json")[: MOMENTS // 2 + 1 : 2]):
-        rank = i % 2
-        if rank:  # Which changes no file.
-            way = functools.partial(die_after, 0.5 + 0.1 * i)
-        out = tmp_path / str(i)
-        job = jobs(images, model, out)[name]
-        codes = in_two(processes, job, *([None, way] if rank else [way, None]))
-        assert codes == (0, 0) or (codes[rank] == -signal.SIGKILL and codes[1 - rank] != 0), way
-        killed += codes != (0, 0)
-        assert in_two(processes, job, None, None) == (0, 0), way
-        assert contents(out) == contents(tmp_path / "whole"), way
-    print(f"\n{name} by two processes: killed {killed} times, lost 0")
-    assert killed
 
 
 def test_a_killed_copy_is_taken_up(processes, images, whole, tmp_path):

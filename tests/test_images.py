@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rvqvae.errors import InputError
-from rvqvae.io.arrays import as_nchw, from_nchw, layout_of, let_go
+from rvqvae.io.arrays import as_nchw, from_nchw, layout_of, release_pages
 from rvqvae.io.reading import load_images
 
 RNG = np.random.default_rng(0)
@@ -204,7 +204,7 @@ def test_damaged_images_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
-def test_pages_of_a_mapped_file_are_let_go_and_come_back(tmp_path, mode):
+def test_pages_of_a_mapped_file_are_released_and_come_back(tmp_path, mode):
     images = np.random.default_rng(0).integers(0, 256, (4096, 1, 28, 28), np.uint8)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode=mode)
@@ -212,10 +212,10 @@ def test_pages_of_a_mapped_file_are_let_go_and_come_back(tmp_path, mode):
         mapped[0] = images[0] = 7
     assert np.array_equal(mapped, images)
     before = mapped_bytes()
-    let_go(as_nchw(mapped)[5:])
+    release_pages(as_nchw(mapped)[5:])
     assert (before - mapped_bytes() > images.nbytes / 2) == (mode != "c")
     assert np.array_equal(mapped, images)
-    let_go(images)
+    release_pages(images)
     assert images[0].any()
 
 

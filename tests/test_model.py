@@ -14,7 +14,7 @@ def build(shape, config=TINY) -> TwoCodebookVQVAE:
     torch.manual_seed(0)
     model = TwoCodebookVQVAE(shape, config)
     for book in (model.inlier_codebook, model.outlier_codebook):
-        book.start(torch.randn(100, config.code_dim), torch.Generator().manual_seed(0))
+        book.kmeans_init(torch.randn(100, config.code_dim), torch.Generator().manual_seed(0))
     return model
 
 

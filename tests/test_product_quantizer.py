@@ -57,7 +57,7 @@ def test_the_batch_mean_never_raises_the_error_of_its_batch(n, decay, seed):
     quantizer, z = made(seed=seed, decay=decay), points(n, seed=seed)
     codes = quantizer(z).codes
     before = (z - quantizer.decode(codes)).square().mean()
-    quantizer.follow(z, codes)
+    quantizer.ema_update(z, codes)
     after = (z - quantizer.decode(codes)).square().mean()
     assert float(after) <= float(before) * (1 + 1e-5) + 1e-9
 
@@ -65,7 +65,7 @@ def test_the_batch_mean_never_raises_the_error_of_its_batch(n, decay, seed):
 def test_without_decay_a_word_moves_to_the_mean_and_an_idle_one_stays():
     quantizer, z = made(decay=0.0), points(5)
     before, codes = quantizer.codewords, quantizer(z).codes
-    quantizer.follow(z, codes)
+    quantizer.ema_update(z, codes)
     for m in range(3):
         part = z[:, 2 * m : 2 * m + 2]
         for word in range(4):
@@ -78,11 +78,11 @@ def test_k_means_start_beats_a_random_choice_and_revival_uses_idle_words():
     z = torch.cat([points(200, 6) * 0.1 + i for i in range(4)])
     quantizer = made()
     before = float(quantizer(z).distance.mean())
-    quantizer.start(z, torch.Generator().manual_seed(0))
+    quantizer.kmeans_init(z, torch.Generator().manual_seed(0))
     assert float(quantizer(z).distance.mean()) < before / 4
     assert quantizer.usage()["dead_share"] == 0
     quantizer.books[1].mass[2] = 0
-    assert quantizer.revive(z, torch.Generator().manual_seed(0)) == 1
+    assert quantizer.replace_dead_codes(z, torch.Generator().manual_seed(0)) == 1
 
 
 def test_gradient_passes_straight_through_and_none_reaches_the_words():

@@ -72,7 +72,7 @@ def test_moving_averages_reach_the_mean_of_what_a_codeword_codes():
     made.total.copy_(made.codewords)
     z = torch.full((8, 4), 1.0)
     for _ in range(30):
-        made.follow(z, made(z).codes, torch.ones(8))
+        made.ema_update(z, made(z).codes, torch.ones(8))
     assert torch.allclose(made.codewords[0], torch.ones(4), atol=1e-3)
     assert torch.allclose(made.codewords[1], torch.full((4,), 10.0))
 
@@ -80,7 +80,7 @@ def test_moving_averages_reach_the_mean_of_what_a_codeword_codes():
 def test_zero_weights_move_nothing():
     made = book()
     before = made.codewords.clone(), made.mass.clone()
-    made.follow(torch.randn(5, 4), torch.zeros(5, dtype=torch.int64), torch.zeros(5))
+    made.ema_update(torch.randn(5, 4), torch.zeros(5, dtype=torch.int64), torch.zeros(5))
     assert torch.equal(made.codewords, before[0]) and torch.equal(made.mass, before[1])
 
 
@@ -90,9 +90,9 @@ def test_revival_moves_only_dead_codewords_and_they_stay():
     made.total.copy_(made.codewords * made.mass[:, None])
     before = made.codewords.clone()
     z = torch.full((3, 4), 7.0)
-    assert made.revive(z, torch.Generator().manual_seed(0)) == 1
+    assert made.replace_dead_codes(z, torch.Generator().manual_seed(0)) == 1
     assert torch.equal(made.codewords[:5], before[:5])
-    made.follow(z, made(z).codes, torch.ones(3))
+    made.ema_update(z, made(z).codes, torch.ones(3))
     assert torch.allclose(made.codewords[5], torch.full((4,), 7.0), atol=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_k_means_start_with_any_number_of_points(n):
     made = book(6)
     made.started.fill_(False)
     z = torch.randn(n, 4, generator=torch.Generator().manual_seed(1))
-    made.start(z, torch.Generator().manual_seed(0))
+    made.kmeans_init(z, torch.Generator().manual_seed(0))
     assert bool(made.started) and bool(torch.isfinite(made.codewords).all())
     assert len(torch.unique(made.codewords, dim=0)) == 6
 
@@ -110,14 +110,14 @@ def test_k_means_start_beats_a_random_choice():
     z = torch.cat([torch.randn(100, 4) * 0.1 + i for i in range(6)])
     made = book(6)
     before = float(made(z).distance.mean())
-    made.start(z, torch.Generator().manual_seed(0))
+    made.kmeans_init(z, torch.Generator().manual_seed(0))
     assert float(made(z).distance.mean()) < before / 4
 
 
 def test_an_empty_set_leaves_the_codebook_unstarted():
     made = Codebook(6, config())
-    made.start(torch.empty(0, 4), torch.Generator())
-    assert not bool(made.started) and made.revive(torch.empty(0, 4), torch.Generator()) == 0
+    made.kmeans_init(torch.empty(0, 4), torch.Generator())
+    assert not bool(made.started) and made.replace_dead_codes(torch.empty(0, 4), torch.Generator()) == 0
 
 
 def test_half_precision_does_not_reach_the_lookup():

@@ -17,7 +17,7 @@ def books(kind=Codebook, seed=0, **changes):
     generator = torch.Generator().manual_seed(seed)
     made = kind(6, config), kind(3, config)
     for book in made:
-        book.start(torch.randn(50, 4, generator=generator), generator)
+        book.kmeans_init(torch.randn(50, 4, generator=generator), generator)
         book.refresh_metric()
     return made
 
@@ -27,7 +27,7 @@ def slow(inliers, outliers, z, is_outlier):
     found = inliers(z), outliers(z)
     for book, own, member in zip((inliers, outliers), found, (~is_outlier, is_outlier), strict=True):
         if book.training:
-            book.follow(z.detach(), own.codes, member.float())
+            book.ema_update(z.detach(), own.codes, member.float())
     return [
         torch.where(is_outlier if a.ndim == 1 else is_outlier[:, None], b, a)
         for a, b in zip(*found, strict=True)

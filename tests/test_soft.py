@@ -159,7 +159,7 @@ def config(**changes) -> ModelConfig:
 
 def started(n_codes: int = 6, n: int = 200, **changes) -> SoftCodebook:
     book = SoftCodebook(n_codes, config(**changes))
-    book.start(draw(n, 4).float(), torch.Generator().manual_seed(0))
+    book.kmeans_init(draw(n, 4).float(), torch.Generator().manual_seed(0))
     return book
 
 
@@ -209,7 +209,7 @@ def test_sigma_starts_at_what_the_codewords_leave_over():
 
 def test_an_empty_set_leaves_it_unstarted_and_finite():
     book = SoftCodebook(6, config())
-    book.start(torch.empty(0, 4), torch.Generator())
+    book.kmeans_init(torch.empty(0, 4), torch.Generator())
     assert not bool(book.started) and bool(torch.isfinite(book(draw(3, 4).float()).vectors).all())
     assert book(torch.empty(0, 4)).vectors.shape == (0, 4)
 
@@ -254,7 +254,7 @@ def test_the_model_has_a_gradient_for_every_parameter(shape, update):
     model = TwoCodebookVQVAE(shape, replace(TINY, update=update)).train()
     for book in (model.inlier_codebook, model.outlier_codebook):
         assert isinstance(book, SoftCodebook)
-        book.start(torch.randn(100, 8), torch.Generator().manual_seed(0))
+        book.kmeans_init(torch.randn(100, 8), torch.Generator().manual_seed(0))
     model.loss(model(torch.rand(4, *shape), torch.arange(4) % 2 == 1)).backward()
     for parameter in model.parameters():
         assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all())

@@ -10,7 +10,13 @@ from data.recipes import load
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
 from rvqvae.membership import Membership
-from rvqvae.vqvae.inference import compete, decode_codes, evidence, inlier_codes, reconstruction_errors
+from rvqvae.vqvae.inference import (
+    codebook_scores,
+    decode_codes,
+    evidence,
+    inlier_codes,
+    reconstruction_errors,
+)
 from rvqvae.vqvae.networks import to_float
 from rvqvae.vqvae.training import fit
 
@@ -50,7 +56,7 @@ def test_every_epoch_is_recorded(fitted):
 
 def test_the_two_codebooks_know_their_sets(data, fitted):
     """Each set lies nearer to its own codebook than the other set does."""
-    found = evidence(compete(fitted.model, data[0]), data[1].is_outlier)
+    found = evidence(codebook_scores(fitted.model, data[0]), data[1].is_outlier)
     log_ratio = np.log(found.inlier_distance) - np.log(found.outlier_distance)
     surprise = found.inlier_surprise - found.outlier_surprise
     truth = data[1].is_outlier
@@ -60,7 +66,7 @@ def test_the_two_codebooks_know_their_sets(data, fitted):
 
 def test_surprise_leaves_the_sample_itself_out(data, fitted):
     x, truth = torch.as_tensor(data[0]), data[1].is_outlier
-    found = evidence(compete(fitted.model, x), truth).inlier_surprise
+    found = evidence(codebook_scores(fitted.model, x), truth).inlier_surprise
     codes = inlier_codes(fitted.model, x).flatten(1).numpy()
     for i in (0, 399, 450):
         others = [j for j in range(500) if not truth[j] and j != i]

@@ -17,7 +17,7 @@ from rvqvae.commands.options import Copy, FitOptions, Progress
 from rvqvae.commands.read import model_metadata, read_for_fit, status_counts
 from rvqvae.commands.record import peak_memory, versions, write_json
 from rvqvae.commands.review import review_cards
-from rvqvae.commands.train import fit_pixels_together
+from rvqvae.commands.train import fit_pixels
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, check_linkable, read_manifest, write_manifest
 from rvqvae.io.reading import Entry, Inventory
@@ -81,7 +81,7 @@ def _clean(
 ) -> None:
     start, out = time.monotonic(), folder.path
     found = read_for_fit(images, folder, options, progress)
-    estimator = fit_pixels_together(options, folder.work, progress)
+    estimator = fit_pixels(options, folder.work, progress)
     rows = manifest_rows(found, estimator)
     write_manifest(out / "manifest.csv", rows)
     shown = review_cards(found, estimator, THRESHOLD, options.seed, progress)

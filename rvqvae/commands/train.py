@@ -10,7 +10,6 @@ import numpy as np
 from rvqvae.commands.folder import PIXELS, check_outside, digest_of, locked
 from rvqvae.commands.options import FitOptions, Progress
 from rvqvae.commands.read import load_model, model_metadata, read_for_fit
-from rvqvae.errors import InputError
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -45,26 +44,15 @@ def train(
             model, _ = load_model(out)
         else:
             found = read_for_fit(images, folder, options, progress)
-            model = fit_pixels_together(options, folder.work, progress)
+            model = fit_pixels(options, folder.work, progress)
             model.save(out, metadata=model_metadata(found.side))
             folder.finish()
     low, high = model.contamination_interval_
     return Trained(out, float(model.contamination_), (float(low), float(high)), model.verdict_, done)
 
 
-def fit_pixels_together(options: FitOptions, work: Path, progress: Progress | None) -> RobustVQVAE:
-    """A model fitted to the pixels in the folder ``work``, by all processes that torchrun started."""
-    from rvqvae.distributed import together
-
-    return together(_fit_pixels, options, work, progress=progress)
-
-
-def _fit_pixels(options: FitOptions, work: Path, progress: Progress | None = None) -> RobustVQVAE:
-    try:
-        # Open for writing, which nobody does: torch warns of arrays that it may not write to.
-        images = np.load(work / PIXELS, mmap_mode="r+")
-    except OSError as error:
-        raise InputError(
-            f"{work / PIXELS} cannot be read ({error.strerror}): every machine needs to see the output folder"
-        ) from error
+def fit_pixels(options: FitOptions, work: Path, progress: Progress | None) -> RobustVQVAE:
+    """A model fitted to the pixels in the folder ``work``."""
+    # Open for writing, which nobody does: torch warns of arrays that it may not write to.
+    images = np.load(work / PIXELS, mmap_mode="r+")
     return options.estimator(work, progress).fit(images)

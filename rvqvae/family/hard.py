@@ -50,7 +50,7 @@ class Quantizing(Network):
         found = self.codebook(z)
         error = squared_error(x, self.decode(self.flat(straight_through(z, found.vectors), len(x)))).mean()
         commitment = (z - found.vectors.detach()).square().mean()
-        self.codebook.follow(z.detach(), found.codes, torch.ones_like(found.distance))
+        self.codebook.ema_update(z.detach(), found.codes, torch.ones_like(found.distance))
         return {"loss": error + self.commitment * commitment, "error": error, "commitment": commitment}
 
     @torch.no_grad()
@@ -58,9 +58,9 @@ class Quantizing(Network):
         pick = torch.randperm(len(data), generator=generator)[:POOL]
         pool = self.rows(self.encoder(to_float(data[pick].to(self.codebook.codewords.device))))
         if number == 0:
-            self.codebook.start(pool, generator)
+            self.codebook.kmeans_init(pool, generator)
         else:
-            self.codebook.revive(pool, generator)
+            self.codebook.replace_dead_codes(pool, generator)
 
 
 @dataclass(repr=False, eq=False, kw_only=True)

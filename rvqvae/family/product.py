@@ -56,7 +56,7 @@ class ProductQuantizing(Network):
         error = squared_error(x, self.decode(straight_through(z, found.vectors))).mean() / self.variance
         # The codewords' own term of the loss is what their moving averages minimise.
         commitment = (z - found.vectors.detach()).square().mean()
-        self.quantizer.follow(z.detach(), found.codes)
+        self.quantizer.ema_update(z.detach(), found.codes)
         loss = error + self.strength * self.commitment * commitment
         return {"loss": loss, "error": error, "commitment": commitment}
 
@@ -67,9 +67,9 @@ class ProductQuantizing(Network):
         if number == 0:
             # Constant data have no variance to measure the error by.
             self.variance.fill_(max(float(to_float(data).var()), 1e-8))
-            self.quantizer.start(pool, generator)
+            self.quantizer.kmeans_init(pool, generator)
         else:
-            self.quantizer.revive(pool, generator)
+            self.quantizer.replace_dead_codes(pool, generator)
 
 
 @dataclass(repr=False, eq=False, kw_only=True)

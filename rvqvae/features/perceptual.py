@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rvqvae.distributed import World
 from rvqvae.features.pretrained import LITE_MEAN, LITE_STD, efficientnet_lite0, fold_batch_norm
 
 STAGES = 3
@@ -34,37 +32,10 @@ def deep_features(images: Tensor) -> list[Tensor]:
     return maps
 
 
-def variances(maps: list[Tensor]) -> list[Tensor]:
-    """Of all the values of each map, a scalar each."""
-    return [values.var() for values in maps]
-
-
-def variances_over(world: World, counted: bool) -> Callable[[list[Tensor]], list[Tensor]]:
-    """`variances` of the maps of all ranks together; of this one's only if they are ``counted``."""
-
-    def joint(maps: list[Tensor]) -> list[Tensor]:
-        moments = [_moments(values.float()) for values in maps]
-        n, total, squares = world.sum(counted * torch.stack(moments)).unbind(1)
-        return list(((squares - total.square() / n) / (n - 1)).unbind())
-
-    return joint
-
-
-def _moments(values: Tensor) -> Tensor:
-    """Number, sum and sum of squares, (3,)."""
-    n, mean = values.numel(), values.mean()
-    return torch.stack([mean.new_tensor(n), n * mean, n * (values.var(correction=0) + mean.square())])
-
-
-def perceptual_loss(
-    images: Tensor,
-    reconstructions: Tensor,
-    weight: Tensor | float = 1.0,
-    variance: Callable[[list[Tensor]], list[Tensor]] = variances,
-) -> Tensor:
+def perceptual_loss(images: Tensor, reconstructions: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """Mean squared difference of the maps over their variance, mean over stages: a scalar, 0 for equals.
 
-    ``weight`` (B,), of mean 1, is what each image counts. ``variance`` is taken of the maps of ``images``.
+    ``weight`` (B,), of mean 1, is what each image counts. The variance is that of the maps of ``images``.
 
     After Johnson et al. 2016, eq. 2. Ours: the variance, so that one weight fits all stages and data; and
     the shallow stages alone, at the images' own size. On 7,000 images of Fashion-MNIST, with weight 2 and a
@@ -76,7 +47,7 @@ def perceptual_loss(
     """
     with torch.no_grad():
         wanted = deep_features(images)
-        scales = [scale.clamp_min(1e-8) for scale in variance(wanted)]
+        scales = [values.var().clamp_min(1e-8) for values in wanted]
     stages = zip(deep_features(reconstructions), wanted, scales, strict=True)
     losses = [(weight * (a - b).square().flatten(1).mean(1)).mean() / scale for a, b, scale in stages]
     return torch.stack(losses).mean()

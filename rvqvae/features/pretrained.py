@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rvqvae.distributed import current
+from rvqvae.batches import map_batches
 from rvqvae.errors import InputError
 
 LITE_MEAN: tuple[float, ...] = (127.0,) * 3
@@ -41,8 +41,7 @@ def extract_features(
     any timm model (its pretrained weights may be downloaded), or a callable from a uint8 batch
     (B, 1 | 3, H, W) on ``device`` to a tensor (B, d). Named networks see RGB (grey is repeated) of
     ``size`` x ``size`` pixels, resized bilinearly with antialiasing. ``batch_size`` changes speed
-    only: on a CPU 64 images stay in its caches, at 256 the throughput is 45 % lower. The ranks of a
-    `distributed.World` share the images, and all get the features of all.
+    only: on a CPU 64 images stay in its caches, at 256 the throughput is 45 % lower.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
@@ -67,7 +66,7 @@ def extract_features(
 
     # TF32 would make features depend on the batch and the machine at the third decimal.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        return current().mapped(len(images), batch_size, features_of)[0].numpy()
+        return map_batches(len(images), batch_size, features_of)[0].numpy()
 
 
 def named_backbone(

@@ -94,7 +94,7 @@ def _to_nchw(array: NDArray, layout: Layout) -> NDArray:
     return array.transpose(0, 3, 1, 2) if layout == "nhwc" else array
 
 
-def let_go(images: NDArray[Any]) -> None:
+def release_pages(images: NDArray[Any]) -> None:
     """Give the pages of a mapped file that were looked at back to the system, which counts them as memory of
     the process; they are read again when wanted. Of other arrays, and of private copies of files, nothing."""
     owner, base = images, images.base

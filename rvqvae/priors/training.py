@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from rvqvae.config import PriorConfig
-from rvqvae.distributed import current
 from rvqvae.errors import InputError
 from rvqvae.optimization import Loop
 from rvqvae.priors.pixelcnn import GatedPixelCNN
@@ -37,8 +34,7 @@ def fit_prior(
     ``weights`` (N,) >= 0: how much each grid counts; grids of weight zero are left out.
     ``labels`` (N,) integer below ``n_classes``: classes to condition on.
     ``report(epoch, metrics)``: ``nats_per_position`` (weighted mean over the epoch, dropout on).
-    ``device``: by default where ``codes`` lie. The global random state is untouched. The ranks of a
-    `distributed.World` train one prior together, on the grids, weights and labels that all of them give.
+    ``device``: by default where ``codes`` lie. The global random state is untouched.
 
     Raises InputError for bad codes, weights or labels, for fewer than 2 grids, and for a loss that is
     not finite.
@@ -87,11 +83,10 @@ def _train(
     report: Report | None,
 ) -> None:
     """Minimise the weighted nats per position; ``importance`` (N,) has mean 1."""
-    config, positions, world = model.config, codes[0].numel(), current()
+    config, positions = model.config, codes[0].numel()
     loop = Loop(
         model.parameters(), len(codes), epochs=config.epochs, batch_size=config.batch_size,
         learning_rate=config.learning_rate, seed=seed, weight_decay=0.01, rise=0.2,
-        world=world,
     )  # fmt: skip
 
     def loss_of(rows: Tensor) -> dict[str, Tensor]:
@@ -99,25 +94,8 @@ def _train(
         log_prob = model.log_prob(codes[rows], None if labels is None else labels[rows])
         return {"loss": -(importance[rows] * log_prob).mean() / positions}
 
-    world.same(model)
     model.train()
-    drops = [module for module in model.modules() if isinstance(module, nn.Dropout) and world.size > 1]
-    for module in drops:
-        module.forward = partial(_drop, module.p, loop)  # type: ignore[method-assign]
     for epoch in range(config.epochs):
         terms = loop.epoch(epoch, loss_of)
         if report is not None:
             report(epoch, {"nats_per_position": terms["loss"]})
-    for module in drops:
-        del module.forward
-
-
-def _drop(rate: float, loop: Loop, x: Tensor) -> Tensor:
-    """Dropout of this rank's part ``x`` of a batch of up to 1,024 grids: what one process would drop of it.
-
-    For that, every rank draws for the whole batch, from the same random state.
-    """
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-    ones = x.new_ones(1).expand(loop.whole, *x.shape[1:]).contiguous(memory_format=layout)
-    mask = F.dropout(ones, rate)[loop.part.rows]
-    return x * mask if len(mask) == len(x) else F.dropout(x, rate)

@@ -40,8 +40,6 @@ class Codebook(nn.Module):
     total: Tensor
     metric: Tensor
     started: Tensor
-    tally: Tensor | None = None
-    """(K, 1 + D): mass and total that are summed over ranks before `settle`; None to follow at once."""
 
     def __init__(self, n_codes: int, config: ModelConfig) -> None:
         super().__init__()
@@ -79,7 +77,7 @@ class Codebook(nn.Module):
             return Quantized(codes, nn.functional.embedding(codes, self.codewords), distance)
 
     @torch.no_grad()
-    def start(self, z: Tensor, generator: torch.Generator, iterations: int = 10) -> None:
+    def kmeans_init(self, z: Tensor, generator: torch.Generator, iterations: int = 10) -> None:
         """K-means start from encodings ``z`` (N, D); of fewer than K, copies with a small jitter."""
         if len(z) == 0:
             return
@@ -102,27 +100,10 @@ class Codebook(nn.Module):
         self.started.fill_(True)
 
     @torch.no_grad()
-    def follow(self, z: Tensor, codes: Tensor, weight: Tensor) -> None:
+    def ema_update(self, z: Tensor, codes: Tensor, weight: Tensor) -> None:
         """Count how the N encodings, each with ``weight`` (N,), use the codebook; move it (EMA form)."""
         mass = torch.zeros_like(self.mass).index_add_(0, codes, weight)
         total = torch.zeros_like(self.total).index_add_(0, codes, z.float() * weight[:, None])
-        if self.tally is None:
-            self._move(mass, total)
-        else:
-            self.tally += torch.cat([mass[:, None], total], 1)
-
-    def hold(self) -> None:
-        """From now on, let `follow` tally only, and `settle` move the codebook."""
-        self.tally = torch.cat([torch.zeros_like(self.mass)[:, None], torch.zeros_like(self.total)], 1)
-
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Move by what was tallied since the last time."""
-        if self.tally is not None:
-            self._move(self.tally[:, 0], self.tally[:, 1:])
-            self.tally.zero_()
-
-    def _move(self, mass: Tensor, total: Tensor) -> None:
         # A batch without members leaves the averages where they are: absence is not evidence.
         step = (1 - self.decay) * (mass.sum() > 0)
         self.mass.lerp_(mass, step)
@@ -134,7 +115,7 @@ class Codebook(nn.Module):
             )
 
     @torch.no_grad()
-    def revive(self, z: Tensor, generator: torch.Generator, share: float = 0.02) -> int:
+    def replace_dead_codes(self, z: Tensor, generator: torch.Generator, share: float = 0.02) -> int:
         """Move codewords used less than ``share`` of the mean onto random encodings ``z``; their number.
 
         The averages move with the codeword, else the next step would drag it back.
@@ -184,7 +165,7 @@ def quantize_by_set(inliers: Codebook, outliers: Codebook, z: Tensor, is_outlier
         own = z[rows]
         found = book(own)
         if book.training:
-            book.follow(own.detach(), found.codes, own.new_ones(len(own), dtype=torch.float32))
+            book.ema_update(own.detach(), found.codes, own.new_ones(len(own), dtype=torch.float32))
         codes[rows], distance[rows] = found.codes, found.distance
         vectors = vectors.index_copy(0, rows, found.vectors)
     return Quantized(codes, vectors, distance)

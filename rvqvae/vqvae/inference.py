@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from rvqvae.distributed import current
+from rvqvae.batches import map_batches
 from rvqvae.membership import Evidence
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.networks import squared_error, to_float
@@ -19,7 +19,7 @@ from rvqvae.vqvae.networks import squared_error, to_float
 BATCH = 512
 
 
-class Contest(NamedTuple):
+class CodebookScores(NamedTuple):
     """How N samples fare in both codebooks, P grid positions each; inlier codebook first."""
 
     codes: tuple[Tensor, Tensor]
@@ -49,13 +49,9 @@ def _batch(model: TwoCodebookVQVAE, samples: Samples) -> Tensor:
 def _of_all(
     model: TwoCodebookVQVAE, samples: Samples, work: Callable[[Tensor], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """What ``work`` makes of the samples, batch by batch in evaluation mode: each tensor whole, on the CPU.
-
-    The ranks of the world share the samples; see `World.mapped`.
-    """
+    """What ``work`` makes of the samples, by batches in evaluation mode: each tensor whole, on the CPU."""
     model.eval()
-
-    return current().mapped(len(samples), BATCH, lambda rows: work(_batch(model, samples[rows])))
+    return map_batches(len(samples), BATCH, lambda rows: work(_batch(model, samples[rows])))
 
 
 @torch.inference_mode()
@@ -69,43 +65,43 @@ def reconstruction_errors(model: TwoCodebookVQVAE, samples: Samples) -> NDArray[
 
 
 @torch.inference_mode()
-def compete(model: TwoCodebookVQVAE, samples: Samples) -> Contest:
+def codebook_scores(model: TwoCodebookVQVAE, samples: Samples) -> CodebookScores:
     """Both codebooks quantise every sample."""
     positions = model.grid[0] * model.grid[1]
 
     def both(x: Tensor) -> tuple[Tensor, ...]:
-        inlier, outlier = model.compete(x)
+        inlier, outlier = model.quantize_by_both(x)
         codes = (found.codes.reshape(-1, positions) for found in (inlier, outlier))
         distances = (found.distance.reshape(-1, positions).mean(1) for found in (inlier, outlier))
         return (*codes, *distances)
 
     inlier_codes, outlier_codes, inlier_distance, outlier_distance = _of_all(model, samples, both)
-    return Contest(
+    return CodebookScores(
         (inlier_codes, outlier_codes),
         (inlier_distance.double(), outlier_distance.double()),
         (model.inlier_codebook.n_codes, model.outlier_codebook.n_codes),
     )
 
 
-def evidence(contest: Contest, is_outlier: NDArray[np.bool_]) -> Evidence:
+def evidence(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> Evidence:
     """Of the N training samples, whose sets are ``is_outlier`` (N,); each is counted out of its own."""
-    counts = code_counts(contest, is_outlier)
+    counts = code_counts(scores, is_outlier)
     own = torch.as_tensor(is_outlier)
-    return _evidence(contest, counts, (~own, own))
+    return _evidence(scores, counts, (~own, own))
 
 
-def evidence_of_new(contest: Contest, counts: tuple[Tensor, Tensor]) -> Evidence:
+def evidence_of_new(scores: CodebookScores, counts: tuple[Tensor, Tensor]) -> Evidence:
     """Of samples that were not among those behind ``counts``."""
-    nobody = torch.zeros(len(contest.codes[0]), dtype=torch.bool)
-    return _evidence(contest, counts, (nobody, nobody))
+    nobody = torch.zeros(len(scores.codes[0]), dtype=torch.bool)
+    return _evidence(scores, counts, (nobody, nobody))
 
 
-def code_counts(contest: Contest, is_outlier: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+def code_counts(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
     """How often the inliers use each inlier code at each position, (P, K) float64; outliers likewise."""
     own = torch.as_tensor(is_outlier)
     inlier, outlier = (
         _count(codes[members], size)
-        for codes, members, size in zip(contest.codes, (~own, own), contest.sizes, strict=True)
+        for codes, members, size in zip(scores.codes, (~own, own), scores.sizes, strict=True)
     )
     return inlier, outlier
 
@@ -115,13 +111,15 @@ def _count(codes: Tensor, size: int) -> Tensor:
     return counts.scatter_add_(1, codes.T, torch.ones_like(codes.T, dtype=torch.float64))
 
 
-def _evidence(contest: Contest, counts: tuple[Tensor, Tensor], itself: tuple[Tensor, Tensor]) -> Evidence:
+def _evidence(
+    scores: CodebookScores, counts: tuple[Tensor, Tensor], itself: tuple[Tensor, Tensor]
+) -> Evidence:
     surprises = []
-    for codes, table, counted in zip(contest.codes, counts, itself, strict=True):
+    for codes, table, counted in zip(scores.codes, counts, itself, strict=True):
         own = counted[:, None].double()
         seen, total = table.gather(1, codes.T).T - own, table[0].sum() - own
         surprises.append(-((seen + 1) / (total + table.shape[1])).log().mean(1).numpy())
-    inlier, outlier = (distance.numpy() for distance in contest.distances)
+    inlier, outlier = (distance.numpy() for distance in scores.distances)
     return Evidence(inlier, outlier, surprises[0], surprises[1])
 
 

@@ -61,7 +61,7 @@ class TwoCodebookVQVAE(nn.Module):
                 (self.inlier_codebook, inlier, ~member),
                 (self.outlier_codebook, outlier, member),
             ):
-                book.follow(z.detach(), own.codes, mask.float())
+                book.ema_update(z.detach(), own.codes, mask.float())
         learned = self.config.update == "gradient" or self.config.bottleneck == "soft"
         codebook_loss = (vectors - z.detach()).square().mean() if learned else z.new_zeros(())
         return Output(
@@ -96,7 +96,7 @@ class TwoCodebookVQVAE(nn.Module):
             found.codes.reshape(grid), _as_grid(found.vectors, encodings.shape), found.distance.reshape(grid)
         )
 
-    def compete(self, x: Tensor) -> tuple[Quantized, Quantized]:
+    def quantize_by_both(self, x: Tensor) -> tuple[Quantized, Quantized]:
         """Rows of h * w positions, quantised by the inlier and by the outlier codebook."""
         z = _as_vectors(self.encode(x))
         return self.inlier_codebook(z), self.outlier_codebook(z)

@@ -71,21 +71,21 @@ class ProductQuantizer(nn.Module):
         """(N, M) int64 -> (N, D) float32."""
         return torch.cat([book.codewords[codes[:, m]] for m, book in enumerate(self._books)], 1)
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:
+    def kmeans_init(self, z: Tensor, generator: torch.Generator) -> None:
         """K-means start of every codebook from ``z`` (N, D)."""
         for book, part in zip(self._books, self._split(z), strict=True):
-            book.start(part, generator)
+            book.kmeans_init(part, generator)
 
-    def follow(self, z: Tensor, codes: Tensor) -> None:
+    def ema_update(self, z: Tensor, codes: Tensor) -> None:
         """Move the sub-codewords after the parts of ``z`` (N, D) that ``codes`` (N, M) assign to them."""
         weight = z.new_ones(len(z), dtype=torch.float32)
         for m, (book, part) in enumerate(zip(self._books, self._split(z), strict=True)):
-            book.follow(part, codes[:, m], weight)
+            book.ema_update(part, codes[:, m], weight)
 
-    def revive(self, z: Tensor, generator: torch.Generator) -> int:
+    def replace_dead_codes(self, z: Tensor, generator: torch.Generator) -> int:
         """Move what is hardly used onto random parts of ``z`` (N, D); how many were."""
         parts = zip(self._books, self._split(z), strict=True)
-        return sum(book.revive(part, generator) for book, part in parts)
+        return sum(book.replace_dead_codes(part, generator) for book, part in parts)
 
     def usage(self) -> dict[str, float]:
         """As of one codebook, the mean over all."""

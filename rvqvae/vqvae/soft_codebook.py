@@ -90,9 +90,9 @@ class SoftCodebook(Codebook):
             return Quantized(weights.argmax(1), vectors, distance)
 
     @torch.no_grad()
-    def start(self, z: Tensor, generator: torch.Generator, iterations: int = 10) -> None:
-        """As `Codebook.start`, and sigma with it."""
-        super().start(z, generator, iterations)
+    def kmeans_init(self, z: Tensor, generator: torch.Generator, iterations: int = 10) -> None:
+        """As `Codebook.kmeans_init`, and sigma with it."""
+        super().kmeans_init(z, generator, iterations)
         if len(z) == 0:
             return
         z = z.float()

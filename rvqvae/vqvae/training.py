@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +15,11 @@ from torch import Tensor
 
 from rvqvae.atomic import load_state, save_state
 from rvqvae.config import ModelConfig, TrainConfig
-from rvqvae.distributed import current
 from rvqvae.errors import InputError
-from rvqvae.features.perceptual import perceptual_loss, variances, variances_over
+from rvqvae.features.perceptual import perceptual_loss
 from rvqvae.membership import Membership, literal_split, update
 from rvqvae.optimization import Loop, generator_of
-from rvqvae.vqvae.inference import compete, evidence, reconstruction_errors
+from rvqvae.vqvae.inference import codebook_scores, evidence, reconstruction_errors
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.networks import to_float
 
@@ -59,9 +57,8 @@ def fit(
     """Train on ``samples``: uint8 (N, C, H, W) or float (N, d).
 
     ``start`` is the warm start that ``membership="robust"`` needs. With ``directory``, the state is kept
-    there after every epoch, and the same call resumes from it. The ranks of a `distributed.World` train
-    one model together, and rank 0 keeps the state and decides the sets. Raises InputError for non-finite
-    input or a training that diverges (naming batch, term and learning rate).
+    there after every epoch, and the same call resumes from it. Raises InputError for
+    non-finite input or a training that diverges (naming batch, term and learning rate).
     """
     data = torch.as_tensor(np.ascontiguousarray(samples))
     if data.is_floating_point() and not bool(torch.isfinite(data).all()):
@@ -70,46 +67,38 @@ def fit(
         raise InputError(
             "membership='robust' needs a warm start; use membership='all' to train on everything"
         )
-    n, world = len(data), current()
+    n = len(data)
     torch.manual_seed(seed)
     model = TwoCodebookVQVAE(tuple(data.shape[1:]), model_config).to(device)
     model.data_scale.fill_(max(_variance(data), 1e-8))
-    books = (model.inlier_codebook, model.outlier_codebook)
     loop = Loop(
         model.parameters(), n, epochs=train_config.epochs, batch_size=train_config.batch_size,
-        learning_rate=train_config.learning_rate, seed=seed, world=world, tallying=books,
+        learning_rate=train_config.learning_rate, seed=seed,
     )  # fmt: skip
     start = start or Membership(np.full(n, -1.0))
     membership = start
     history: list[dict[str, float]] = []
-    path = directory / "training.pt" if directory and world.is_first else None
+    path = directory / "training.pt" if directory else None
     settings = (STATE_FORMAT, model_config, train_config, seed, membership, contamination)
     fingerprint = _fingerprint(data, *settings) if path else ""
-    if state := world.told(lambda: load_state(path, fingerprint) if path else None):
+    if path and (state := load_state(path, fingerprint)):
         model.load_state_dict(state["model"])
         loop.load_state_dict(state["loop"])
         membership = Membership(state["log_odds"].numpy())
         history = state["history"]
     else:
         _start_codebooks(model, data, membership.is_outlier, generator_of(seed, 0))
-    if world.size > 1:
-        for book in books:
-            book.hold()
-    world.same(model)
-
     for epoch in range(len(history) + 1, train_config.epochs + 1):
         model.train()
-        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config, loop))
+        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config))
         before = membership
         if epoch >= train_config.warmup_epochs:
             if train_config.membership == "literal":
                 membership = literal_split(reconstruction_errors(model, data), contamination)
             elif train_config.membership == "robust":
-                known = evidence(compete(model, data), membership.is_outlier)
-                membership = world.told(partial(update, start, membership, known, seed, contamination))
+                known = evidence(codebook_scores(model, data), membership.is_outlier)
+                membership = update(start, membership, known, seed, contamination)
         _tend_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
-        # Equal already, where all machines are: no rounding may part them for longer than an epoch.
-        world.same(model)
         history.append(_epoch_metrics(model, terms, before, membership))
         if path:
             save_state(
@@ -124,15 +113,13 @@ def fit(
             )
         if report:
             report(epoch, history[-1])
-    for book in books:
-        book.tally = None
     return Fitted(model.eval(), membership, history)
 
 
 def _loss_of(
-    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], config: TrainConfig, loop: Loop
+    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], config: TrainConfig
 ) -> Callable[[Tensor], dict[str, Tensor]]:
-    """The terms of a batch of rows of ``data``, or of this rank's part of the batch at hand."""
+    """The terms of a batch of rows of ``data``."""
     device, member = model.data_scale.device, torch.as_tensor(is_outlier)
     weights = torch.where(member, config.outlier_weight, 1.0)
     weights /= weights.mean()
@@ -143,10 +130,8 @@ def _loss_of(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = model(x, member[rows].to(device, non_blocking=True))
             weight = weights[rows].to(device, non_blocking=True)
-            few, share, variance = _looked_at(loop)
-            seen = zero
-            if looks:
-                seen = share * perceptual_loss(x[few], output.reconstruction[few], weight[few], variance)
+            few = slice(-(-len(rows) // LOOKED_AT))
+            seen = perceptual_loss(x[few], output.reconstruction[few], weight[few]) if looks else zero
         return {
             "loss": model.loss(output, weight) + config.perceptual * seen,
             "reconstruction": output.reconstruction_error.mean(),
@@ -156,18 +141,6 @@ def _loss_of(
         }
 
     return terms
-
-
-def _looked_at(loop: Loop) -> tuple[slice, float, Callable[[list[Tensor]], list[Tensor]]]:
-    """Which rows of this rank's part are among the first of the batch, whose perceptual loss is taken; what
-    their mean counts beside that of the whole part; and how the maps' variance is found."""
-    first = -(-loop.whole // LOOKED_AT)
-    if loop.world.size == 1:
-        return slice(first), 1.0, variances
-    part = loop.world.part(first)
-    few = max(1, len(range(first)[part.rows])) if part.share else 1
-    share = part.share / loop.part.share if loop.part.share else 0.0
-    return slice(few), share, variances_over(loop.world, part.share > 0)
 
 
 def _encodings(model: TwoCodebookVQVAE, data: Tensor, rows: Tensor) -> Tensor:
@@ -192,8 +165,8 @@ def _start_codebooks(
     model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
 ) -> None:
     inliers, outliers = _pools(model, data, is_outlier, generator)
-    model.inlier_codebook.start(inliers, generator)
-    model.outlier_codebook.start(outliers, generator)
+    model.inlier_codebook.kmeans_init(inliers, generator)
+    model.outlier_codebook.kmeans_init(outliers, generator)
 
 
 def _tend_codebooks(
@@ -203,9 +176,9 @@ def _tend_codebooks(
     pools = _pools(model, data, is_outlier, generator)
     for book, pool in zip((model.inlier_codebook, model.outlier_codebook), pools, strict=True):
         if bool(book.started):
-            book.revive(pool, generator)
+            book.replace_dead_codes(pool, generator)
         else:
-            book.start(pool, generator)
+            book.kmeans_init(pool, generator)
         book.refresh_metric()
 
 
