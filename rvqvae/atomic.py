@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from rvqvae.errors import InputError
 
@@ -27,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a training state of tensors and plain values."""
-    import io
+    import torch
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -38,6 +37,8 @@ def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """The state at ``path`` or None; refuses one that another run (by ``fingerprint``) left there."""
     if not path.exists():
         return None
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -14,7 +14,6 @@ from rvqvae.clustering import groups
 from rvqvae.clustering.groups import default_groups, find_groups
 from rvqvae.commands.cluster import COLUMNS, RESULTS, cluster
 from rvqvae.commands.main import main
-from rvqvae.commands.options import FitOptions
 from rvqvae.errors import InputError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -132,7 +131,7 @@ def test_fewer_files_later_leave_no_old_pictures(folder, quick, tmp_path):
 
 def test_the_seed_decides(folder, quick, tmp_path):
     made = [
-        cluster(folder, tmp_path / str(run), CLUSTERS, FitOptions(seed=seed)).out
+        cluster(folder, tmp_path / str(run), clusters=CLUSTERS, seed=seed).out
         for run, seed in enumerate((0, 0, 1))
     ]
     one, again, other = ([row["probability"] for row in rows_of(out)] for out in made)

@@ -29,7 +29,7 @@ import PIL
 import pytest
 
 from rvqvae.commands.clean import clean
-from rvqvae.commands.contaminate import contaminate_folders
+from rvqvae.commands.contaminate import contaminate
 from rvqvae.commands.options import FitOptions
 from rvqvae.commands.sample import sample
 from rvqvae.commands.score import score
@@ -142,7 +142,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def jobs(images: Path, model: Path, out: Path) -> dict[str, Callable[[], object]]:
     return {
         "train": functools.partial(train, images, out / "job", FAST),
-        "clean": functools.partial(clean, images, out / "job", FAST, copy="copy"),
+        "clean": functools.partial(clean, images, out / "job", FAST, copy=True),
         "score": functools.partial(score, model, images, out / "scores.csv", maps=out / "maps"),
         "sample": functools.partial(sample, model, out / "job", 3),
     }
@@ -201,10 +201,10 @@ def test_a_killed_job_is_taken_up(processes, images, whole, tmp_path, name):
 def test_a_killed_copy_is_taken_up(processes, images, whole, tmp_path):
     """The results are there already, and a copy of them is asked for later."""
     folder = tmp_path / "in"
-    done = contaminate_folders(images, images, folder, rate=0.25)
+    done = contaminate(images, images, folder, rate=0.25)
     job = functools.partial(clean, folder, tmp_path / "out", FAST)
     assert done.images and in_process(processes, job) == 0
-    again = functools.partial(job, copy="copy")
+    again = functools.partial(job, copy=True)
     for moment in (1, 5):
         assert in_process(processes, again, functools.partial(die_at, moment)) == -signal.SIGKILL
         assert not (tmp_path / "out" / "clean").exists()
@@ -286,7 +286,7 @@ def test_two_runs_on_one_folder(processes, images, whole, tmp_path):
     first.kill()
     first.join()
     # The lock ends with the process that held it.
-    assert in_process(processes, functools.partial(clean, images, out, FAST, copy="copy")) == 0
+    assert in_process(processes, functools.partial(clean, images, out, FAST, copy=True)) == 0
     assert contents(out) == contents(whole / "clean" / "job")
 
 

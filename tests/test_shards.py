@@ -284,14 +284,14 @@ def test_a_changed_shard_counts_as_a_change(shards):
 
 def test_jobs_take_shards(shards, tmp_path):
     whole = save_parquet(tmp_path / "t.parquet", parquet_rows(CONTENTS))
-    done = clean(shards, tmp_path / "out", FAST, copy="copy")
+    done = clean(shards, tmp_path / "out", FAST, copy=True)
     rows = {row.path: row for row in read_manifest(done.out / "manifest.csv")}
     assert len(rows) == 60
     for path, row in rows.items():
         copy = done.out / "clean" / path
         assert copy.exists() == row.keep
         assert not row.keep or copy.read_bytes() == CONTENTS[path.split(".tar/")[1]]
-    assert clean(shards, tmp_path / "out", FAST, copy="copy").done_before
+    assert clean(shards, tmp_path / "out", FAST, copy=True).done_before
     table = score(done.out, whole, tmp_path / "scores.csv", maps=tmp_path / "maps")
     assert (table.images, table.unreadable) == (60, 0)
     assert len(list((tmp_path / "maps").glob("t.parquet/*.png"))) == 60
@@ -303,7 +303,7 @@ def test_members_cannot_be_linked_to(shards, tmp_path):
     path = shards / "sub" / "s-0000.tar"
     for source, message in ((shards, r"holds the shard sub/s-0000\.tar"), (path, "is not a folder")):
         with pytest.raises(InputError, match=f"{message}.* linked to: copy them"):
-            clean(source, tmp_path / "out", FAST, copy="link")
+            clean(source, tmp_path / "out", FAST, link=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rvqvae.commands.apply import apply_manifest
 from rvqvae.commands.clean import clean
-from rvqvae.commands.contaminate import contaminate_folders
+from rvqvae.commands.contaminate import contaminate
 from rvqvae.commands.evaluate import evaluate
 from rvqvae.commands.folder import locked
 from rvqvae.commands.options import FitOptions
@@ -82,7 +82,7 @@ def cleaned(dirty, tmp_path_factory):
     """A finished cleaning, for tests that only look, and what the source was like before it."""
     out = tmp_path_factory.mktemp("cleaned") / "out"
     before = snapshot(dirty)
-    return clean(dirty, out, FAST, copy="copy", command="rvqvae clean"), before
+    return clean(dirty, out, FAST, copy=True, command="rvqvae clean"), before
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_equal_seeds_give_equal_manifests_and_a_finished_run_is_left_alone(dirty
         name: content for name, content in before.items() if ".work" not in name
     }
     # A copy can be asked for later.
-    linked = clean(dirty, tmp_path / "out", FAST, copy="link")
+    linked = clean(dirty, tmp_path / "out", FAST, link=True)
     assert linked.done_before and contents(again.out / "clean") == contents(result.out / "clean")
     with pytest.raises(InputError, match="holds another run, with seed=0 where this one has 1"):
         clean(dirty, tmp_path / "out", FitOptions(epochs=1, prior_epochs=1, seed=1))
@@ -195,9 +195,9 @@ def test_a_broken_off_run_is_taken_up(dirty, cleaned, tmp_path):
     assert watch.seen[0] == "scan"
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
         patch.setattr("rvqvae.io.manifest._put", interrupt)
-        clean(dirty, tmp_path / "out", FAST, copy="copy")
+        clean(dirty, tmp_path / "out", FAST, copy=True)
     assert "clean" not in visible(tmp_path / "out")
-    again = clean(dirty, tmp_path / "out", FAST, copy="copy")
+    again = clean(dirty, tmp_path / "out", FAST, copy=True)
     assert (again.out / "manifest.csv").read_bytes() == (result.out / "manifest.csv").read_bytes()
     assert contents(again.out / "clean") == contents(result.out / "clean")
     assert {path.name for path in (again.out / ".work").iterdir()} <= {"lock", "run.json"}
@@ -227,7 +227,7 @@ def test_changed_images_start_anew(tmp_path, few):
         (source / name).write_bytes(content)
     clean(source, tmp_path / "out", FAST)
     (source / "00.png").unlink()
-    again = clean(source, tmp_path / "out", FAST, copy="copy")
+    again = clean(source, tmp_path / "out", FAST, copy=True)
     assert not again.done_before and again.summary["images"] == 59
     (source / "01.png").unlink()
     with pytest.raises(InputError, match="copy of an earlier cleaning"):
@@ -255,8 +255,8 @@ def test_the_source_is_never_written_to(few, cleaned, tmp_path):
             lambda out=out: train(few, out, FAST),
             lambda out=out: score(model, few, out / "scores.csv"),
             lambda out=out: score(model, few, tmp_path / "scores.csv", maps=out),
-            lambda out=out: evaluate(model, few, out / "metrics.json"),
-            lambda out=out: contaminate_folders(few, few, out, rate=0.1),
+            lambda out=out: evaluate(model, out / "metrics.json", reference=few),
+            lambda out=out: contaminate(few, few, out, rate=0.1),
             lambda out=out: apply_manifest(few, cleaned[0].out / "manifest.csv", out, "copy"),
         ):
             with pytest.raises(InputError, match="never written to"):
@@ -286,8 +286,8 @@ def test_archives_and_arrays_are_cleaned_too(few, tmp_path):
             archive.writestr(name, content)
     np.savez(tmp_path / "in.npz", x=pixels("mnist_5000.npz", 60))
     options = FitOptions(epochs=1, prior_epochs=1, contamination=0.1)
-    packed = clean(tmp_path / "in.zip", tmp_path / "zip", options, copy="copy")
-    rows = clean(tmp_path / "in.npz", tmp_path / "npz", options, copy="copy")
+    packed = clean(tmp_path / "in.zip", tmp_path / "zip", options, copy=True)
+    rows = clean(tmp_path / "in.npz", tmp_path / "npz", options, copy=True)
     assert packed.summary["dropped"] == rows.summary["dropped"] == 6
     assert len(contents(packed.out / "clean")) == 54
     with np.load(rows.out / "clean" / "clean.npz") as arrays:
@@ -455,28 +455,33 @@ def test_evaluate(cleaned, tmp_path, monkeypatch):
     np.savez(tmp_path / "clean.npz", x=pixels("mnist_test_1000.npz", 40))
     np.savez(tmp_path / "others.npz", x=pixels("fashion_mnist_test_1000.npz", 40))
     out = tmp_path / "new" / "metrics.json"
-    done = evaluate(cleaned[0].out / "model", tmp_path / "clean.npz", out, n=20)
+    done = evaluate(cleaned[0].out / "model", out, reference=tmp_path / "clean.npz", n=20)
     assert done.metrics == json.loads(out.read_text())
     assert {"frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"} < set(
         done.metrics
     )
     assert "auroc" not in done.metrics
     judged = evaluate(
-        cleaned[0].out / "model", tmp_path / "clean.npz", out, outliers=tmp_path / "others.npz", n=20
+        cleaned[0].out / "model",
+        out,
+        reference=tmp_path / "clean.npz",
+        outliers=tmp_path / "others.npz",
+        n=20,
     )
     assert judged.metrics["frechet_distance"] == done.metrics["frechet_distance"]
     assert all(0 <= judged.metrics[name] <= 1 for name in ("auroc", "purity", "judge_error"))
     np.savez(tmp_path / "few.npz", x=pixels("mnist_test_1000.npz", 4))
     with pytest.raises(InputError, match="holds 4 readable images"):
-        evaluate(cleaned[0].out / "model", tmp_path / "few.npz", out)
+        evaluate(cleaned[0].out / "model", out, reference=tmp_path / "few.npz")
 
 
-@pytest.mark.parametrize("job", [score, evaluate])
-def test_models_that_are_none(few, tmp_path, job):
+def test_models_that_are_none(few, tmp_path):
     (tmp_path / "model").mkdir()
     for model in ("nothing", "model"):
         with pytest.raises(InputError):
-            job(tmp_path / model, few, tmp_path / "out")
+            score(tmp_path / model, few, tmp_path / "out")
+        with pytest.raises(InputError):
+            evaluate(tmp_path / model, tmp_path / "out", reference=few)
     with pytest.raises(InputError):
         sample(tmp_path / "nothing", tmp_path / "samples")
     assert visible(tmp_path) == {"model"}
@@ -488,7 +493,7 @@ def test_models_that_are_none(few, tmp_path, job):
 def test_contaminated_folders_do_not_tell(few, tmp_path):
     for i, image in enumerate(pixels("fashion_mnist_2500.npz", 30)):
         save(tmp_path / "clothes" / f"{i}.png", np.stack([image, image, 255 - image], -1))
-    done = contaminate_folders(few, tmp_path / "clothes", tmp_path / "out", rate=0.25)
+    done = contaminate(few, tmp_path / "clothes", tmp_path / "out", rate=0.25)
     assert (done.images, done.outliers) == (80, 20)
     with (tmp_path / "out" / "truth.csv").open(newline="") as file:
         truth = list(csv.DictReader(file))
@@ -502,8 +507,8 @@ def test_contaminated_folders_do_not_tell(few, tmp_path):
             modes.add(mixed.mode)
             np.testing.assert_array_equal(np.asarray(mixed), np.asarray(real.convert("RGB")))
     assert modes == {"RGB"}
-    again = contaminate_folders(few, tmp_path / "clothes", tmp_path / "out", rate=0.25)
+    again = contaminate(few, tmp_path / "clothes", tmp_path / "out", rate=0.25)
     assert again == done._replace(done_before=True)
     with pytest.raises(InputError, match=r"rate=0\.9 needs 540 outliers"):
-        contaminate_folders(few, tmp_path / "clothes", tmp_path / "new", rate=0.9)
+        contaminate(few, tmp_path / "clothes", tmp_path / "new", rate=0.9)
     assert not (tmp_path / "new").exists()

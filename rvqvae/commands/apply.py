@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rvqvae.commands.folder import Folder, check_outside, locked
-from rvqvae.commands.options import Copy
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, copy_kept, read_manifest
 from rvqvae.io.sources import open_source
 
 CLEAN = "clean"
+Copy = Literal["copy", "link"]
 
 
 class Applied(NamedTuple):
@@ -23,6 +23,19 @@ class Applied(NamedTuple):
     copied: int
     unlisted: int
     """Image files of the source that the manifest says nothing of; they are not copied."""
+
+    def lines(self) -> list[str]:
+        unlisted = (
+            f"; {self.unlisted:,} that the manifest does not list are left out" if self.unlisted else ""
+        )
+        return [f"{self.copied:,} images are in {self.out / CLEAN}{unlisted}."]
+
+
+def copy_kind(copy: bool, link: bool) -> Copy | None:
+    """What two flags ask for; InputError for both."""
+    if copy and link:
+        raise InputError("--copy and --link exclude each other: give one of them")
+    return "copy" if copy else "link" if link else None
 
 
 def apply_manifest(images: str | Path, manifest: str | Path, out: str | Path, copy: Copy) -> Applied:

@@ -8,23 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rvqvae.commands.apply import CLEAN, copy_clean
-from rvqvae.commands.folder import Folder, check_outside, digest_of, locked
-from rvqvae.commands.options import Copy, FitOptions, Progress
-from rvqvae.commands.read import model_metadata, read_for_fit, status_counts
-from rvqvae.commands.record import peak_memory, versions, write_json
-from rvqvae.commands.review import review_cards
-from rvqvae.commands.train import fit_pixels
+from rvqvae.commands.lines import before, counts_line, verdict_line
+from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
 from rvqvae.errors import InputError
-from rvqvae.io.manifest import Row, check_linkable, read_manifest, write_manifest
-from rvqvae.io.reading import Entry, Inventory
-from rvqvae.report import write_report
 
 if TYPE_CHECKING:
+    from rvqvae.commands.apply import Applied
+    from rvqvae.commands.read import Preview
     from rvqvae.estimator import RobustVQVAE
+    from rvqvae.io.manifest import Row
+    from rvqvae.io.reading import Entry, Inventory
 
 RESULTS = ("manifest.csv", "report.html", "summary.json", "model")
 THRESHOLD = 0.5
@@ -42,77 +35,123 @@ class Cleaned(NamedTuple):
     done_before: bool
     """Whether the results were there already, of the same options and files."""
 
+    def lines(self) -> list[str]:
+        files = ["manifest.csv", "report.html", "summary.json", "model/"]
+        if self.copied is not None:
+            files.append(f"clean/ ({self.copied:,} images)")
+        counts = ("images", "kept", "dropped", "unreadable", "duplicates", "near_duplicates")
+        return [
+            *before(self.done_before),
+            verdict_line(self.summary),
+            counts_line(self.summary, *counts),
+            f"In {self.out}: {', '.join(files)}. Open {self.out / 'report.html'} to review.",
+        ]
+
 
 def clean(
     images: str | Path,
     out: str | Path,
-    options: FitOptions | None = None,
+    options: FitOptions = DEFAULTS,
     *,
-    copy: Copy | None = None,
+    copy: bool = False,
+    link: bool = False,
+    manifest: str | Path | None = None,
+    dry_run: bool = False,
     command: str = "",
     progress: Progress | None = None,
-) -> Cleaned:
-    """Fit a model to the images of a source and write manifest.csv, report.html, summary.json and model/.
+) -> Cleaned | Applied | Preview:
+    """Find what does not belong in a set of images, without labels.
 
-    `copy` adds ``clean/`` with the kept files, or with links to them. The same call takes up a run that was
-    cut short, and leaves a finished one as it is unless files of the source have changed since.
+    Writes OUT/manifest.csv (every file found), report.html (to review), summary.json and model/.
+    IMAGES is never changed. The same command continues a run that was cut short.
 
-    InputError for bad input, an `out` inside `images`, in use, or holding something else.
+      rvqvae clean photos --out cleaned
+      rvqvae clean photos --out cleaned --copy    # copies what is kept to cleaned/clean
+      rvqvae clean photos --out cleaned --contamination 0.05
+      rvqvae clean photos --out cleaned --dry-run
+      rvqvae clean photos --out final --manifest reviewed.csv --copy
+
+    Args:
+        out: folder of the results
+        copy: copy what is kept to OUT/clean
+        link: link to what is kept in OUT/clean
+        manifest: apply this reviewed manifest (CSV), without training
+        dry_run: say what would be read, and write nothing
+        command: what summary.json says that was run
+        progress: called with stage, steps done and steps in all
+
+    Returns:
+        `Cleaned`; with a manifest, `Applied`; of a dry run, `Preview`.
+
+    Raises:
+        InputError: for bad input, and for an ``out`` inside ``images``, in use, or holding something else.
+            A finished run is left as it is, unless files of the source have changed since.
     """
-    images, out, options = Path(images), Path(out), options or FitOptions()
+    from rvqvae.commands.apply import CLEAN, apply_manifest, copy_clean, copy_kind
+    from rvqvae.commands.folder import check_outside, digest_of, locked
+    from rvqvae.commands.read import model_metadata, preview, read_for_fit
+    from rvqvae.commands.record import peak_memory, versions, write_json
+    from rvqvae.io.manifest import check_linkable, read_manifest, write_manifest
+
+    images, out = Path(images), Path(out)
+    kind = copy_kind(copy, link)
+    if manifest is not None:
+        if kind is None or dry_run:
+            raise InputError("--manifest only copies: give --copy or --link with it, and not --dry-run")
+        return apply_manifest(images, manifest, out, kind)
     check_outside(out, images)
-    if copy == "link" and images.exists():
+    if dry_run:
+        return preview(images, options, progress)
+    if kind == "link" and images.exists():
         check_linkable(images)
+
     job = {"job": "clean", "images": str(images.resolve()), **options.identity}
     inputs = digest_of(images)
     with locked(out) as folder:
         done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
         if not done:
             _check_no_copy(out / CLEAN)
-            _clean(images, folder, options, command, progress)
+            from rvqvae.commands.review import review_cards
+            from rvqvae.report import write_report
+
+            start = time.monotonic()
+            found = read_for_fit(images, folder, options, progress)
+            estimator = options.estimator(folder.work, progress).fit(found.images)
+            rows = manifest_rows(found, estimator)
+            write_manifest(out / "manifest.csv", rows)
+            shown = review_cards(found, estimator, THRESHOLD, options.seed, progress)
+            summary = _summary(found, rows, estimator) | {
+                "seed": options.seed,
+                "size": list(found.side.size),
+                "channels": found.side.channels,
+                "seconds": round(time.monotonic() - start, 1),
+                "peak_memory_gib": peak_memory(),
+                "versions": versions(),
+                "command": command,
+            }
+            write_report(
+                out / "report.html",
+                title=images.resolve().name,
+                summary=summary,
+                rows=rows,
+                threshold=THRESHOLD,
+                **shown._asdict(),
+            )
+            estimator.save(out / "model", metadata=model_metadata(found.side))
+            write_json(out / "summary.json", summary)
             folder.finish()
-        copied = copy_clean(read_manifest(out / "manifest.csv"), images, folder, copy) if copy else None
+        copied = copy_clean(read_manifest(out / "manifest.csv"), images, folder, kind) if kind else None
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     return Cleaned(out, summary, copied, done)
 
 
-def _clean(
-    images: Path, folder: Folder, options: FitOptions, command: str, progress: Progress | None
-) -> None:
-    start, out = time.monotonic(), folder.path
-    found = read_for_fit(images, folder, options, progress)
-    estimator = fit_pixels(options, folder.work, progress)
-    rows = manifest_rows(found, estimator)
-    write_manifest(out / "manifest.csv", rows)
-    shown = review_cards(found, estimator, THRESHOLD, options.seed, progress)
-    summary = {
-        **_counts(found.entries, rows),
-        "contamination": float(estimator.contamination_),
-        "contamination_interval": [round(float(end), 6) for end in estimator.contamination_interval_],
-        "verdict": estimator.verdict_,
-        "seed": options.seed,
-        "size": list(found.side.size),
-        "channels": found.side.channels,
-        "seconds": round(time.monotonic() - start, 1),
-        "peak_memory_gib": peak_memory(),
-        "versions": versions(),
-        "command": command,
-    }
-    write_report(
-        out / "report.html",
-        title=images.resolve().name,
-        summary=summary,
-        rows=rows,
-        threshold=THRESHOLD,
-        **shown._asdict(),
-    )
-    estimator.save(out / "model", metadata=model_metadata(found.side))
-    write_json(out / "summary.json", summary)
-
-
 def manifest_rows(found: Inventory, estimator: RobustVQVAE) -> list[Row]:
     """A row for every file: scores for the good ones, reasons for the others."""
-    scores: NDArray[np.float64] = np.full(len(found.entries), np.nan)
+    import numpy as np
+
+    from rvqvae.io.manifest import Row
+
+    scores = np.full(len(found.entries), np.nan)
     probability, kept = scores.copy(), np.zeros(len(scores), bool)
     scores[found.rows], probability[found.rows] = estimator.scores_, estimator.outlier_probability_
     kept[found.rows] = estimator.inlier_mask_
@@ -128,15 +167,21 @@ def _reason(entry: Entry, keep: bool) -> str:
     return "; ".join(filter(None, ["outlier", entry.reason]))
 
 
-def _counts(entries: Sequence[Entry], rows: Sequence[Row]) -> dict[str, int]:
+def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> dict[str, Any]:
+    """What was found: counts, contamination and verdict."""
+    from rvqvae.commands.read import status_counts
+
     scored = sum(row.status == "ok" for row in rows)
     kept = sum(row.keep for row in rows)
     return {
         "images": len(rows),
         "scored": scored,
-        **status_counts(entries),
+        **status_counts(found.entries),
         "kept": kept,
         "dropped": scored - kept,
+        "contamination": float(estimator.contamination_),
+        "contamination_interval": [round(float(end), 6) for end in estimator.contamination_interval_],
+        "verdict": estimator.verdict_,
     }
 
 

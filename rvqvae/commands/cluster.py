@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.folder import Folder, check_outside, digest_of, locked
+from rvqvae.commands.lines import before, counts_line
 from rvqvae.commands.options import FitOptions, Progress
 from rvqvae.commands.read import read_for_fit, status_counts
 from rvqvae.commands.record import peak_memory, versions, write_csv, write_json
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
-from rvqvae.figures import generation_figure, image_grid, save_png
 from rvqvae.io.manifest import number_text
 from rvqvae.io.reading import Entry, Inventory
 
@@ -39,25 +39,48 @@ class Clustered(NamedTuple):
     done_before: bool
     """Whether the results were there already, of the same options and files."""
 
+    def lines(self) -> list[str]:
+        sizes = [group["images"] for group in self.summary["clusters"]]
+        return [
+            *before(self.done_before),
+            counts_line(self.summary, "images", "clustered", "unreadable", "duplicates", "near_duplicates"),
+            f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} images. In {self.out}: "
+            "clusters.csv, clusters.png, clusters/, summary.json.",
+        ]
+
 
 def cluster(
     images: str | Path,
     out: str | Path,
-    clusters: int | None = None,
-    options: FitOptions | None = None,
     *,
+    clusters: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    workers: int | None = None,
     command: str = "",
     progress: Progress | None = None,
 ) -> Clustered:
-    """Sort the images of a source into ``clusters`` groups, numbered from 0, the largest.
+    """Sort images into groups that look alike, without labels, to look through them group by group.
 
-    By default as many as leave 25 images to each, at most 20. Writes clusters.csv (every file found),
-    clusters.png (a row of each cluster, surest on the left), clusters/NN.png (its surest images) and
-    summary.json. Of ``options``, ``size``, ``seed``, ``device`` and ``workers`` count.
+    Writes OUT/clusters.csv (every file found), clusters.png (a row of each, surest on the left),
+    clusters/NN.png and summary.json. Cluster 0 is the largest. Images are compared by their pixels, features
+    of EfficientNet-Lite0 and style.
 
-    InputError for bad input, an `out` inside `images`, in use, or holding something else.
+      rvqvae cluster photos --out groups
+      rvqvae cluster photos.zip --out groups --clusters 10
+
+    Args:
+        out: folder of the results
+        clusters: groups; by default one per 25 images, at most 20
+        command: what summary.json says that was run
+        progress: called with stage, steps done and steps in all
+
+    Raises:
+        InputError: for bad input, and for an ``out`` inside ``images``, in use, or holding something else
     """
-    images, out, options = Path(images), Path(out), options or FitOptions()
+    images, out = Path(images), Path(out)
+    options = FitOptions(size=size, seed=seed, device=device, workers=workers)
     check_outside(out, images)
     if clusters is not None and clusters < 2:
         raise InputError(f"clusters={clusters} is out of range: it must be >= 2")
@@ -83,6 +106,7 @@ def _cluster(
 ) -> None:
     from rvqvae.clustering.groups import default_groups, find_groups
     from rvqvae.features.pretrained import extract_views
+    from rvqvae.figures import image_grid, save_png
     from rvqvae.membership.view import JointView
 
     start, out, device = time.monotonic(), folder.path, usable_device(options.device)
@@ -139,6 +163,8 @@ def _mean(probability: NDArray[np.float32]) -> float | None:
 
 def _sheet(images: NDArray[np.uint8], members: Sequence[NDArray[np.intp]]) -> bytes:
     """A row for each cluster, as PNG: images spread evenly from the surest to the least sure."""
+    from rvqvae.figures import generation_figure
+
     shown, captions = {}, {}
     for number, rows in enumerate(members):
         if len(rows):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
+from rvqvae.commands.lines import before
 from rvqvae.commands.options import Progress
 from rvqvae.commands.record import write_csv
-from rvqvae.contamination import Contaminated, contaminate
-from rvqvae.figures import save_png
 from rvqvae.io.reading import Inventory, read_source
+
+if TYPE_CHECKING:
+    from rvqvae.contamination import Contaminated
 
 TRUTH = "truth.csv"
 COLUMNS = ("path", "is_outlier", "source")
@@ -29,8 +31,15 @@ class Mixed(NamedTuple):
     outliers: int
     done_before: bool
 
+    def lines(self) -> list[str]:
+        return [
+            *before(self.done_before),
+            f"{self.images:,} images are in {self.out}, {self.outliers:,} of them outliers; "
+            f"{self.out / TRUTH} says which.",
+        ]
 
-def contaminate_folders(
+
+def contaminate(
     inliers: str | Path,
     outliers: str | Path,
     out: str | Path,
@@ -42,12 +51,26 @@ def contaminate_folders(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Mixed:
-    """Write a shuffled mixture as PNGs, with ``truth.csv`` (path, is_outlier, source) beside them.
+    """Mix outliers into inliers: a folder of PNGs, with truth.csv (path, is_outlier, source) in it.
 
-    `rate` is outliers / total. Every readable inlier is used, or `total` images in all. Neither the names
-    of the files nor their order, size or modes tell which are outliers. InputError for bad input or too
-    few images, or an `out` inside a source or holding something else.
+    Neither names nor order, size or modes of the files tell which are outliers.
+
+      rvqvae contaminate digits clothes --rate 0.2 --out dirty
+
+    Args:
+        inliers: a folder (with its subfolders), a .zip, or a .npz with an array x
+        outliers: likewise
+        out: folder of the mixture and its truth.csv
+        rate: outliers / total, below 1
+        total: images in all; by default all inliers are used
+        progress: called with stage, steps done and steps in all
+
+    Raises:
+        InputError: for bad input or too few images, and for an ``out`` inside a source or holding something
+            else
     """
+    from rvqvae import contamination
+
     out = Path(out)
     check_outside(out, inliers, outliers)
     settings = {"rate": rate, "total": total, "size": size, "seed": seed}
@@ -59,7 +82,7 @@ def contaminate_folders(
             found = _read_alike(inliers, outliers, size, workers, progress)
             channels = max(one.side.channels for one in found)
             kinds = [_in_channels(one.images, channels) for one in found]
-            mixture = contaminate(kinds[0], kinds[1], rate, seed, total=total)
+            mixture = contamination.contaminate(kinds[0], kinds[1], rate, seed, total=total)
             names = _write(out, mixture.images, progress)
             write_csv(out / TRUTH, COLUMNS, _truth(names, mixture, found))
             folder.finish()
@@ -69,6 +92,8 @@ def contaminate_folders(
 
 def _write(out: Path, images: NDArray[np.uint8], progress: Progress | None) -> list[str]:
     """Images (N, C, H, W) as PNGs; their names."""
+    from rvqvae.figures import save_png
+
     digits = max(6, len(str(len(images))))
     names = [f"{i:0{digits}}.png" for i in range(len(images))]
     for done, (name, image) in enumerate(zip(names, images, strict=True), 1):

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside
+from rvqvae.commands.lines import words
 from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import versions, write_json
 from rvqvae.commands.score import judge
 from rvqvae.errors import InputError
-from rvqvae.features.pretrained import extract_features
 from rvqvae.io.arrays import as_nchw
-from rvqvae.metrics import Judge, generation_metrics, purity
 
 MIN_IMAGES = 20
 STAGES = 4
@@ -30,12 +29,19 @@ class Evaluated(NamedTuple):
     metrics: dict[str, Any]
     """As in the file."""
 
+    def lines(self) -> list[str]:
+        measures = {name: value for name, value in self.metrics.items() if isinstance(value, float)}
+        return [
+            *(f"{words(name)}: {value:.4g}" for name, value in measures.items()),
+            f"All is in {self.out}.",
+        ]
+
 
 def evaluate(
     model: str | Path,
-    reference: str | Path,
     out: str | Path,
     *,
+    reference: str | Path,
     outliers: str | Path | None = None,
     n: int = 1000,
     seed: int = 0,
@@ -43,14 +49,28 @@ def evaluate(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluated:
-    """Compare `n` samples of a model with clean images, and its scores with the truth; write it as JSON.
+    """Measure a model's samples against clean images, and its scores against known outliers.
 
-    `reference` must be clean and not of the training images. With `outliers`, the AUROC of the scores, and
-    the share of the samples that an independent judge calls inlier: it learns from every other image of
-    both, and its own error is measured on the rest.
+    Distances are between features of EfficientNet-Lite0, so they are not FID and KID. With OUTLIERS: the
+    AUROC of the scores, and the share of the samples that an independent judge calls inlier; it learns from
+    every other image of both, and its own error is measured on the rest.
 
-    InputError for bad input, fewer than 20 images or samples, or an `out` inside a folder that is read.
+      rvqvae evaluate model --reference clean_test --out metrics.json
+      rvqvae evaluate model --reference clean_test --outliers others --out metrics.json
+
+    Args:
+        reference: clean images that the model has not seen: a folder, a .zip, or a .npz with an array x
+        outliers: images that do not belong, likewise
+        out: file to write, such as metrics.json
+        n: images to make and measure
+        progress: called with stage, steps done and steps in all
+
+    Raises:
+        InputError: for bad input, fewer than 20 images or samples, or an ``out`` inside a folder that is read
     """
+    from rvqvae.features.pretrained import extract_features
+    from rvqvae.metrics import generation_metrics
+
     start, out = time.monotonic(), Path(out)
     if n < MIN_IMAGES:
         raise InputError(f"n={n} is out of range: it must be >= {MIN_IMAGES}")
@@ -98,6 +118,8 @@ def _against(
     real: NDArray[np.uint8], others: NDArray[np.uint8], samples: NDArray[np.uint8], estimator: Any, seed: int
 ) -> dict[str, float]:
     from sklearn.metrics import roc_auc_score
+
+    from rvqvae.metrics import Judge, purity
 
     scores = np.concatenate([judge(estimator, images).scores for images in (real, others)])
     truth = np.arange(len(scores)) >= len(real)

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the number of steps done, and their total."""
-Copy = Literal["copy", "link"]
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How the images are read and the model is fitted."""
+    """How the images are read and the model is fitted; a command that takes one has a flag for each field."""
 
     size: int | None = None
     """Height and width in pixels to read the images at, 8 to 256; by default their own if all have one of
@@ -75,3 +74,6 @@ class FitOptions:
             directory=directory,
             progress=progress,
         )
+
+
+DEFAULTS = FitOptions()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rvqvae.commands.folder import PIXELS, Folder
-from rvqvae.commands.options import FitOptions, Progress
+from rvqvae.commands.lines import counts_line
+from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
 from rvqvae.errors import InputError
 from rvqvae.io.reading import Entry, Inventory, read_source
 from rvqvae.io.sources import Side
@@ -32,12 +33,18 @@ class Preview(NamedTuple):
     bad: tuple[Entry, ...]
     """The unreadable ones."""
 
+    def lines(self) -> list[str]:
+        height, width = self.side.size
+        kind = "grey" if self.side.channels == 1 else "RGB"
+        return [
+            counts_line(self.counts, *self.counts),
+            f"They would be read at {height} x {width} pixels, {kind}. Nothing was written.",
+            *(f"unreadable: {entry.path}: {entry.reason}" for entry in self.bad[:20]),
+        ]
 
-def preview(
-    images: str | Path, options: FitOptions | None = None, progress: Progress | None = None
-) -> Preview:
+
+def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Preview:
     """Read every image as `clean` would, and write nothing that stays."""
-    options = options or FitOptions()
     with TemporaryDirectory() as scratch:
         found = read_source(
             images,

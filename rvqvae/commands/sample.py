@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
+from rvqvae.commands.lines import before
 from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, model_folder
 from rvqvae.errors import InputError
-from rvqvae.figures import image_grid, save_png
 from rvqvae.io.arrays import as_nchw
 
 GRID = "grid.png"
@@ -23,6 +23,12 @@ class Sampled(NamedTuple):
     images: int
     grid: Path
     done_before: bool
+
+    def lines(self) -> list[str]:
+        return [
+            *before(self.done_before),
+            f"{self.images:,} images are in {self.out}, all of them in {self.grid}.",
+        ]
 
 
 def sample(
@@ -37,12 +43,23 @@ def sample(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Sampled:
-    """Write `n` new images as ``0000.png``, ``0001.png``... and all of them as ``grid.png``.
+    """Make new images of the inliers only: PNGs, and all of them as grid.png.
 
-    ``temperature``, ``top_p`` and ``max_outlier_probability`` as in `RobustVQVAE.sample`.
+      rvqvae sample cleaned/model -n 64 --out samples
 
-    InputError for a damaged model, or an `out` that holds something else.
+    Args:
+        out: folder of the images
+        n: images to make
+        temperature: below 1 purer and less varied
+        top_p: draw each code from the likeliest that make up this share
+        max_outlier_probability: draw again what the model takes for an outlier with a higher probability
+        progress: called with stage, steps done and steps in all
+
+    Raises:
+        InputError: for a damaged model, or an ``out`` that holds something else
     """
+    from rvqvae.figures import image_grid, save_png
+
     out = Path(out)
     if n < 1:
         raise InputError(f"n={n} is out of range: it must be >= 1")

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.special import expit
 
 from rvqvae.commands.folder import check_outside, digest_of, locked, work_beside
 from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, model_folder, read_for_model
 from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
-from rvqvae.figures import save_png
 from rvqvae.io.manifest import number_text
 from rvqvae.io.reading import Inventory
-from rvqvae.report import heat_colours
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -35,6 +32,13 @@ class Scored(NamedTuple):
     unreadable: int
     outliers: int
     maps: Path | None
+
+    def lines(self) -> list[str]:
+        maps = f", heat maps in {self.maps}" if self.maps else ""
+        return [
+            f"{self.images:,} images: {self.outliers:,} outliers, {self.unreadable:,} unreadable.",
+            f"The table is {self.out}{maps}.",
+        ]
 
 
 class Verdicts(NamedTuple):
@@ -54,14 +58,25 @@ def score(
     out: str | Path,
     *,
     maps: str | Path | None = None,
-    workers: int | None = None,
+    seed: int = 0,
     device: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Scored:
-    """Write the table `out` with a row for every image file; with `maps`, also heat maps over the images.
+    """Score new images: a table with path, status, score, outlier_probability, is_outlier and reason.
 
-    An image's row does not depend on the others. InputError for bad input, a damaged model, or an output
-    inside `images`.
+    A higher score is more normal. Scores depend neither on the seed nor on the other images.
+
+      rvqvae score cleaned/model new --out scores.csv
+      rvqvae score cleaned/model new.zip --out scores.csv --maps maps
+
+    Args:
+        out: table to write, such as scores.csv
+        maps: folder for heat maps over the images
+        progress: called with stage, steps done and steps in all
+
+    Raises:
+        InputError: for bad input, a damaged model, or an output inside ``images``
     """
     out, maps = Path(out), None if maps is None else Path(maps)
     for place in (out, maps or out):
@@ -88,6 +103,8 @@ def score(
 
 def judge(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None) -> Verdicts:
     """Scores of uint8 images (M, C, H, W), a batch at a time."""
+    from scipy.special import expit
+
     parts = []
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
@@ -111,6 +128,8 @@ def _rows(found: Inventory, verdicts: Verdicts) -> list[list[str]]:
 
 def _write_maps(estimator: RobustVQVAE, found: Inventory, out: Path, progress: Progress | None) -> None:
     """``NAME.png`` for every image ``NAME``: the image with the evidence against each pixel on top."""
+    from rvqvae.figures import save_png
+
     targets = [_target(out, found.entries[row].path) for row in found.rows]
     for start in range(0, len(targets), BATCH):
         images = found.images[start : start + BATCH]
@@ -123,6 +142,8 @@ def _write_maps(estimator: RobustVQVAE, found: Inventory, out: Path, progress: P
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     """An image (C, H, W) under its heat map (H, W), as (H, W, 3)."""
+    from rvqvae.report import heat_colours
+
     colour = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
     picture = Image.fromarray(np.ascontiguousarray(colour)).convert("RGBA")
     picture.alpha_composite(Image.fromarray(heat_colours(heat)))

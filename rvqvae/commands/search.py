@@ -24,14 +24,13 @@ from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
-from rvqvae.figures import generation_figure
 from rvqvae.io.manifest import number_text
 from rvqvae.io.reading import Inventory
 from rvqvae.io.sources import SUFFIXES, Side
-from rvqvae.retrieval import ProductIndex
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
+    from rvqvae.retrieval import ProductIndex
 
 COLUMNS = ("query", "rank", "path", "distance", "near_duplicate")
 BLOCK = 1024
@@ -71,6 +70,17 @@ class Searched(NamedTuple):
     images: int
     unreadable: int
     """Of queries and images."""
+    out: Path | None
+    picture: Path | None
+
+    def lines(self) -> list[str]:
+        files = " and ".join(str(path) for path in (self.out, self.picture) if path is not None)
+        return [
+            *(table_of(self.matches) if self.out is None else []),
+            f"{self.queries:,} {'query' if self.queries == 1 else 'queries'} among {self.images:,} images, "
+            f"{self.unreadable:,} unreadable.",
+            *([f"What was found is in {files}."] if files else []),
+        ]
 
 
 class Neighbours(NamedTuple):
@@ -91,20 +101,34 @@ def search(
     k: int = 10,
     picture: str | Path | None = None,
     seed: int = 0,
-    workers: int | None = None,
     device: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Searched:
-    """The ``k`` images most like each query, an image file or a source; a query is no match of itself.
+    """Find the images in IMAGES that are most like QUERY, nearest first, as the model compares them.
 
-    Writes the table ``out`` and, as a PNG, ``picture``: a row for each query. InputError for bad input, a
-    damaged model, fewer than ``k`` images, or an output inside what is read.
+    The table has query, rank, path, distance and near_duplicate. A query is no match of itself.
+
+      rvqvae search cleaned/model photos/odd.png photos
+      rvqvae search cleaned/model odd photos -k 20 --out matches.csv --picture matches.png
+
+    Args:
+        query: one image, or many: a folder (with its subfolders), a .zip, or a .npz with an array x
+        images: what to search, likewise
+        out: table to write, such as matches.csv
+        k: images to find for each query
+        picture: picture (PNG) of what was found: a row for each query
+        progress: called with stage, steps done and steps in all
+
+    Raises:
+        InputError: for bad input, a damaged model, fewer than ``k`` images, or an output inside what is read
     """
+    out, picture = (None if place is None else Path(place) for place in (out, picture))
     for place in (out, picture):
         if place is not None:
-            check_outside(Path(place), query, images, model)
-            if Path(place).is_dir():
-                raise InputError(f"{place} is a folder: give a file, such as {Path(place) / 'matches.csv'}")
+            check_outside(place, query, images, model)
+            if place.is_dir():
+                raise InputError(f"{place} is a folder: give a file, such as {place / 'matches.csv'}")
     for name, value, low in (("k", k, 1), ("seed", seed, 0)):
         if value < low:
             raise InputError(f"{name}={value} is out of range: it must be >= {low}")
@@ -123,11 +147,11 @@ def search(
         near = neighbours(compared_by(estimator, asked.images, None), gallery, k, itself, seed)
         matches = _matches(asked, found, near)
         if picture is not None:
-            write_atomically(Path(picture), _picture(asked, found, near))
+            write_atomically(picture, _picture(asked, found, near))
     if out is not None:
-        write_csv(Path(out), COLUMNS, [_row(match) for match in matches])
+        write_csv(out, COLUMNS, [_row(match) for match in matches])
     bad = [e for source in (asked, found) for e in source.entries if e.status == "unreadable"]
-    return Searched(matches, len(asked.rows), len(found.entries), len(bad))
+    return Searched(matches, len(asked.rows), len(found.entries), len(bad), out, picture)
 
 
 def compared_by(
@@ -169,6 +193,8 @@ def neighbours(
 
 
 def _index_of(vectors: NDArray[np.float32], seed: int) -> ProductIndex:
+    from rvqvae.retrieval import ProductIndex
+
     if len(vectors) > CODEWORDS:
         return ProductIndex(BYTES, CODEWORDS, random_state=seed).fit(vectors).add(vectors)
     # So few need no k-means: every part of every vector is a codeword.
@@ -230,6 +256,8 @@ def _row(match: Match) -> list[str]:
 
 def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:
     """PNG of the first queries, each followed by what is most like it."""
+    from rvqvae.figures import generation_figure
+
     blank = np.full((1, *asked.images.shape[1:]), 255, np.uint8)
     names = [_title(asked.entries[row].path) for row in asked.rows[:SHOWN]]
     rows = {

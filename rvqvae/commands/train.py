@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from rvqvae.commands.folder import PIXELS, check_outside, digest_of, locked
-from rvqvae.commands.options import FitOptions, Progress
+from rvqvae.commands.folder import check_outside, digest_of, locked
+from rvqvae.commands.lines import before, verdict_line
+from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
 from rvqvae.commands.read import load_model, model_metadata, read_for_fit
-
-if TYPE_CHECKING:
-    from rvqvae.estimator import RobustVQVAE
 
 
 class Trained(NamedTuple):
@@ -25,16 +21,32 @@ class Trained(NamedTuple):
     done_before: bool
     """Whether the model was there already, of the same options and files."""
 
+    def lines(self) -> list[str]:
+        return [*before(self.done_before), verdict_line(self._asdict()), f"The model is in {self.out}."]
+
 
 def train(
-    images: str | Path, out: str | Path, options: FitOptions | None = None, progress: Progress | None = None
+    images: str | Path,
+    out: str | Path,
+    options: FitOptions = DEFAULTS,
+    *,
+    progress: Progress | None = None,
 ) -> Trained:
-    """Fit a model to the images of a source and save it as the folder `out`.
+    """Train a model on images of which some do not belong, and save it as the folder OUT.
 
-    The same call takes up a training that was cut short. InputError for bad input, an `out` inside
-    `images`, in use, or holding something else.
+    The same command continues a training that was cut short.
+
+      rvqvae train photos --out model
+      rvqvae train photos.zip --out model --size 64 --contamination 0.1
+
+    Args:
+        out: folder of the model
+        progress: called with stage, steps done and steps in all
+
+    Raises:
+        InputError: for bad input, and for an ``out`` inside ``images``, in use, or holding something else
     """
-    images, out, options = Path(images), Path(out), options or FitOptions()
+    images, out = Path(images), Path(out)
     check_outside(out, images)
     job = {"job": "train", "images": str(images.resolve()), **options.identity}
     inputs = digest_of(images)
@@ -44,15 +56,8 @@ def train(
             model, _ = load_model(out)
         else:
             found = read_for_fit(images, folder, options, progress)
-            model = fit_pixels(options, folder.work, progress)
+            model = options.estimator(folder.work, progress).fit(found.images)
             model.save(out, metadata=model_metadata(found.side))
             folder.finish()
     low, high = model.contamination_interval_
     return Trained(out, float(model.contamination_), (float(low), float(high)), model.verdict_, done)
-
-
-def fit_pixels(options: FitOptions, work: Path, progress: Progress | None) -> RobustVQVAE:
-    """A model fitted to the pixels in the folder ``work``."""
-    # Open for writing, which nobody does: torch warns of arrays that it may not write to.
-    images = np.load(work / PIXELS, mmap_mode="r+")
-    return options.estimator(work, progress).fit(images)

@@ -1,0 +1,27 @@
+"""What commands say when they are done, in words that several of them use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def before(done: bool) -> list[str]:
+    return ["This was done before, and nothing has changed since:"] if done else []
+
+
+def verdict_line(summary: Mapping[str, Any]) -> str:
+    """``summary`` has verdict, contamination and contamination_interval."""
+    from rvqvae.report import VERDICTS
+
+    sentence = VERDICTS[summary["verdict"]].format(rate=f"{summary['contamination']:.1%}")
+    low, high = summary["contamination_interval"]
+    return f"{sentence} (95 % interval {low:.1%} to {high:.1%})."
+
+
+def counts_line(counts: Mapping[str, int], *names: str) -> str:
+    return ", ".join(f"{counts[name]:,} {words(name)}" for name in names) + "."
+
+
+def words(name: str) -> str:
+    return name.replace("_", " ")
