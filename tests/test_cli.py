@@ -228,7 +228,7 @@ def test_ctrl_c(photos, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rvqvae.commands.review.review_cards", interrupt)
+        patch.setattr("rvqvae.report.review", interrupt)
         assert run("clean", photos, "--out", tmp_path / "out", *FAST) == 130
     assert one_line(capsys) == "rvqvae: interrupted: the same command continues"
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".work", "manifest.csv"}

@@ -10,9 +10,7 @@ from PIL import Image
 from data.recipes import load
 from rvqvae.commands.main import main
 from rvqvae.commands.options import FitOptions
-from rvqvae.commands.read import load_model
-from rvqvae.commands.review import _alike
-from rvqvae.commands.search import compared_by, neighbours, same_picture, search, table_of
+from rvqvae.commands.search import neighbours, same_picture, search, table_of
 from rvqvae.commands.train import train
 from rvqvae.errors import InputError
 
@@ -126,18 +124,6 @@ def test_other_sources(model, tmp_path):
     assert all(m.query != m.path for m in itself.matches)
     np.savez(tmp_path / "one.npz", x=digits[:1])
     assert len(search(model, tmp_path / "digits.npz", tmp_path / "one.npz", k=1).matches) == 30
-
-
-def test_the_review_page_finds_what_is_alike(model):
-    digits, clothes = load("mnist")[0][:40, None], load("fashion_mnist")[0][:15, None]
-    images = np.concatenate([digits, clothes, clothes[:1]])
-    embedding = compared_by(load_model(model)[0], images)
-    pool = np.r_[np.arange(40, 56), np.arange(40)]
-    found = _alike(embedding, pool[:16], pool)
-    assert found.shape == (16, 12) and not (found == pool[:16, None]).any()
-    assert (found[:, :4] >= 40).mean() > 0.9 and found[0, 0] == 55 and found[15, 0] == 40
-    assert set(_alike(embedding, pool[:3], pool[:3])[0]) == {41, 42}
-    assert _alike(embedding, pool[:1], pool[:1]).shape == (1, 0)
 
 
 def test_same_picture_is_told_from_another():

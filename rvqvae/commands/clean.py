@@ -111,15 +111,14 @@ def clean(
         done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
         if not done:
             _check_no_copy(out / CLEAN)
-            from rvqvae.commands.review import review_cards
-            from rvqvae.report import write_report
+            from rvqvae.report import review, write_report
 
             start = time.monotonic()
             found = read_for_fit(images, folder, options, progress)
             estimator = options.estimator(folder.work, progress).fit(found.images)
             rows = manifest_rows(found, estimator)
             write_manifest(out / "manifest.csv", rows)
-            shown = review_cards(found, estimator, THRESHOLD, options.seed, progress)
+            shown = review(found, estimator, THRESHOLD, images, out)
             summary = _summary(found, rows, estimator) | {
                 "seed": options.seed,
                 "size": list(found.side.size),

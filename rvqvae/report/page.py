@@ -1,0 +1,194 @@
+"""Writing the page: one HTML file that runs no script but its own and fetches nothing from a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from numpy.typing import NDArray
+
+from rvqvae.atomic import write_atomically
+from rvqvae.errors import InputError
+from rvqvae.io.manifest import Row, number_text
+from rvqvae.report.pictures import INLINE, Beside, Inline, Pictures, heat_uri, make_sheets
+
+VERDICTS = {
+    "clean": "This set looks clean: about {rate} of the images may not belong",
+    "contaminated": "About {rate} of these images do not belong",
+    "undecided": "It is not clear whether any image does not belong: the estimate is {rate}",
+}
+COUNTS = ("kept", "dropped", "unreadable", "duplicates")
+SCRIPTS = (
+    "data.js",
+    "pictures.js",
+    "threshold.js",
+    "grid.js",
+    "cards.js",
+    "viewer.js",
+    "map.js",
+    "export.js",
+    "main.js",
+)
+FILES = "report_files"
+TWIN = re.compile(r"(exact|near) duplicate of (.*)$", re.DOTALL)
+LEVELS = 127
+
+
+class View(NamedTuple):
+    """How the readable images lie to each other, in the order of `Pictures`."""
+
+    vectors: NDArray[np.float32]
+    """(M, d) float32, the joint view."""
+    points: NDArray[np.float32]
+    """(M, 2) float32, of the map, each from 0 to 1."""
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    summary: Mapping[str, Any],
+    rows: Sequence[Row],
+    threshold: float,
+    pictures: Pictures,
+    heat: Mapping[int, NDArray[np.float32]] | None = None,
+    view: View | None = None,
+    sizes: Mapping[int, tuple[int, int]] | None = None,
+    originals: str | None = None,
+) -> None:
+    """Write the page: ``summary`` as in summary.json, ``rows`` as in manifest.csv.
+
+    ``threshold`` is the cut on the outlier probability that the rows' ``keep`` was made with. ``heat``:
+    evidence (H, W) by row; ``sizes``: height and width of the files by row, where known; ``originals``:
+    the folder of the files, as a URL relative to the page. Above a thousand pictures the thumbnails are files
+    in ``report_files/`` beside the page.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold}, but must be a probability: give one from 0 to 1")
+    if len(pictures.rows) and not 0 <= pictures.rows.min() <= pictures.rows.max() < len(rows):
+        raise InputError(
+            f"pictures are of rows {pictures.rows.min()} to {pictures.rows.max()}, but there are {len(rows)} "
+            "rows: give the index of a row for each"
+        )
+    data = {
+        **_of_rows(rows, threshold),
+        **_of_pictures(path, rows, pictures),
+        "heat": {row: heat_uri(evidence) for row, evidence in (heat or {}).items()},
+        "view": None if view is None else _of_view(view, pictures),
+        "sizes": {row: list(size) for row, size in (sizes or {}).items()},
+        "originals": originals,
+        "left_out": dict(summary.get("left_out", {})),
+    }
+    style = _asset("style.css")
+    script = '"use strict";\n' + "\n".join(map(_asset, SCRIPTS))
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = page.from_string(_asset("template.html.j2")).render(
+        title=title,
+        verdict=VERDICTS[summary["verdict"]].format(rate=_percent(summary["contamination"])),
+        interval=" to ".join(_percent(end) for end in summary["contamination_interval"]),
+        counts={"found": summary["images"], **{name: summary[name] for name in COUNTS}},
+        details=_flat(summary),
+        data=_json(data),
+        style=style,
+        style_hash=_csp_hash(style),
+        script=script,
+        script_hash=_csp_hash(script),
+    )
+    # A folder's name may hold bytes that are no UTF-8; the data are ASCII and keep theirs.
+    write_atomically(path, text.encode("utf-8", "replace"))
+
+
+def _of_rows(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
+    columns = {name: [_text(getattr(row, name)) for row in rows] for name in Row._fields}
+    index = {row.path: i for i, row in enumerate(rows)}
+    twins = [
+        [i, index[found[2]], found[1]]
+        for i, row in enumerate(rows)
+        if (found := TWIN.search(row.reason)) and found[2] in index
+    ]
+    # A review belongs to this very manifest.
+    run = hashlib.sha256(_json(columns).encode()).hexdigest()
+    return {"run": run, "threshold": threshold, "columns": columns, "twins": twins}
+
+
+def _of_pictures(path: Path, rows: Sequence[Row], pictures: Pictures) -> dict[str, Any]:
+    """Thumbnails, the most outlying ones first, so that what is looked at first lies together."""
+    probability = np.array([rows[row].outlier_probability for row in pictures.rows], float)
+    score = np.array([rows[row].score for row in pictures.rows], float)
+    order = np.lexsort((score, -probability))
+    put = Inline() if len(order) <= INLINE else Beside(path.parent / FILES)
+    sheets = make_sheets(pictures.images, order, put)
+    places = np.full(len(rows), -1)
+    for index, place in sheets.places.items():
+        places[pictures.rows[index]] = place
+    return {
+        "sheets": {"urls": sheets.urls, "tile": sheets.tile, "size": sheets.size},
+        "places": places.tolist(),
+    }
+
+
+def _of_view(view: View, pictures: Pictures) -> dict[str, Any]:
+    """Vectors with one byte for each value: 20,000 of 96 are 2.6 MB as base64."""
+    if len(view.vectors) != len(pictures.rows):
+        raise InputError(
+            f"the view has {len(view.vectors)} vectors for {len(pictures.rows)} pictures: give one for each"
+        )
+    scale = np.abs(view.vectors).max(0, initial=0) / LEVELS
+    codes = np.round(view.vectors / np.where(scale > 0, scale, 1)).astype(np.int8)
+    places = np.round(np.clip(view.points, 0, 1) * 65535).astype("<u2")
+    return {
+        "rows": pictures.rows.tolist(),
+        "scale": [float(s) for s in scale.astype(np.float32)],
+        "codes": _base64(codes),
+        "points": _base64(places),
+    }
+
+
+def _base64(values: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _asset(name: str) -> str:
+    return resources.files("rvqvae.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _json(value: Any) -> str:
+    """JSON that can end no script element; lone surrogates come through as escapes."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _percent(share: float | None) -> str:
+    if share is None or math.isnan(share):
+        return "unknown"
+    return f"{100 * share:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as one, with dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = str(value)
+    return flat
+
+
+def _text(value: object) -> str:
+    """As `write_manifest` writes it."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return number_text(float(value)) if isinstance(value, float | np.floating) else str(value)
