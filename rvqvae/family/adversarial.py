@@ -132,7 +132,7 @@ class BiGAN(Autoencoder):
     def features(self, X: ArrayLike) -> NDArray[np.float32]:
         """(N, width) what the encoder's last layer makes the code from, as the paper compares digits by."""
         check_is_fitted(self)
-        return self._mapped(self._samples(X), cast(Bidirectional, self.network_).features)
+        return self._mapped(X, lambda network, x: network.features(x)).astype(np.float32)
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         encoder, decoder = self._pair(shape)

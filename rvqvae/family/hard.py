@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import cast
 
 import numpy as np
 import torch
@@ -77,7 +76,7 @@ class HardVQVAE(Autoencoder):
     def codes(self, X: ArrayLike) -> NDArray[np.int64]:
         """(N, positions) int64 codewords of each sample; positions in raster order."""
         check_is_fitted(self)
-        return self._mapped(self._samples(X), cast(Quantizing, self.network_).codes)
+        return self._mapped(X, lambda network, x: network.codes(x))
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         config = ModelConfig(

@@ -92,7 +92,7 @@ class PQVAE(Autoencoder):
     def codes(self, X: ArrayLike) -> NDArray[np.uint8]:
         """(N, n_codebooks) sub-codewords of each sample."""
         check_is_fitted(self)
-        return self._mapped(self._samples(X), cast(ProductQuantizing, self.network_).codes).astype(np.uint8)
+        return self._mapped(X, lambda network, x: network.codes(x)).astype(np.uint8)
 
     def index(self, X: ArrayLike | None = None) -> ProductIndex:
         """An index with the codebooks and, where given, samples ``X``; it searches by `encode` of others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -62,7 +62,9 @@ class SoftQuantizing(Network):
         outputs = self.encoder(x)
         # Squared distances are differences of large numbers: never in half precision.
         with torch.autocast(x.device.type, enabled=False):
-            z, log_sigma = outputs.float().split([self.codewords.shape[1], len(self.codewords)], 1)
+            z, log_sigma = outputs.to(self.codewords.dtype).split(
+                [self.codewords.shape[1], len(self.codewords)], 1
+            )
             return z, self.weighting(z, self.codewords, log_sigma)
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -128,8 +130,7 @@ class SoftVQVAE(Autoencoder):
     def weights(self, X: ArrayLike) -> NDArray[np.float32]:
         """(N, n_codes) weight of each codeword; rows sum to 1."""
         check_is_fitted(self)
-        network = cast(SoftQuantizing, self.network_)
-        return self._mapped(self._samples(X), lambda x: network.quantize(x)[1])
+        return self._mapped(X, lambda network, x: network.quantize(x)[1]).astype(np.float32)
 
     def _network(self, shape: tuple[int, ...]) -> Network:
         return SoftQuantizing(

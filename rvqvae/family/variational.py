@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rvqvae.devices import in_double
 from rvqvae.errors import InputError
 from rvqvae.family.base import Autoencoder, Network, batches
 from rvqvae.io.samples import draw_seed
@@ -107,12 +108,13 @@ class VariationalAutoencoder(Autoencoder):
         """(N,) log p(x) in nats, from below, by ``n_samples`` weighted draws from the posterior.
 
         Burda et al. 2016, eq. 8: tighter with more draws; with one, an estimate of the evidence lower bound.
+        The draws of a sample depend on ``random_state`` and on its place in ``X``.
         """
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise InputError(f"n_samples={n_samples!r} is out of range: it must be a whole number >= 1")
         generator = generator_of(draw_seed(random_state), 3)
-        network, parts = cast(Variational, self.network_), []
+        network, parts = cast(Variational, in_double(self.network_)), []
         with torch.inference_mode():
             for x in batches(self._samples(X), network):
                 mean, log_variance = network.posterior(x)

@@ -15,11 +15,11 @@ STAGES = 3
 
 
 @lru_cache(maxsize=2)
-def _stages(device: torch.device) -> list[nn.Module]:
+def _stages(device: torch.device, dtype: torch.dtype) -> list[nn.Module]:
     # Storage of its own even while a saved model is rebuilt without.
     with torch.device(device):
         network: Any = fold_batch_norm(efficientnet_lite0()).requires_grad_(False)
-        network = network.to(device, memory_format=torch.channels_last)
+        network = network.to(device, dtype, memory_format=torch.channels_last)
     return [nn.Sequential(network.conv_stem, network.bn1), *network.blocks[:STAGES]]
 
 
@@ -27,7 +27,8 @@ def deep_features(images: Tensor) -> list[Tensor]:
     """Maps of EfficientNet-Lite0's stem and first blocks: (B, 1 | 3, H, W) in [0, 1] -> (B, C, h, w) each."""
     x = (255 * images.expand(-1, 3, -1, -1) - LITE_MEAN[0]) / LITE_STD[0]
     x, maps = x.contiguous(memory_format=torch.channels_last), []
-    for stage in _stages(images.device):
+    # Under autocast images are in half precision, and the weights must not be.
+    for stage in _stages(images.device, torch.promote_types(images.dtype, torch.float32)):
         maps.append(x := stage(x))
     return maps
 

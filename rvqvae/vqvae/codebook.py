@@ -62,9 +62,9 @@ class Codebook(nn.Module):
         return len(self.codewords)
 
     def forward(self, z: Tensor) -> Quantized:
-        """Quantise ``z`` (N, D); always in float32, because half precision confuses near codewords."""
+        """Quantise ``z`` (N, D); in the codewords' precision, because a half one confuses near codewords."""
         with torch.autocast(z.device.type, enabled=False):
-            z = z.float()
+            z = z.to(self.codewords.dtype)
             with torch.no_grad():
                 points, centres = z, self.codewords
                 if self.weighted:
