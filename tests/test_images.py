@@ -10,6 +10,7 @@ from PIL import Image
 
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw, from_nchw, layout_of, release_pages
+from rvqvae.io.pictures import BACKGROUND
 from rvqvae.io.reading import load_images
 
 RNG = np.random.default_rng(0)
@@ -125,24 +126,26 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
         np.testing.assert_array_equal(image[0], GREY[0])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_images_without_a_range_are_refused(tmp_path, dtype):
-    save(tmp_path / "a.tiff", np.full((10, 10), 70_000, dtype))
-    with pytest.raises(InputError, match=r"a\.tiff.*8 or 16 bits"):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_refused(tmp_path, value):
+    save(tmp_path / "a.tiff", np.full((10, 10), value, np.float32))
+    with pytest.raises(InputError, match=r"a\.tiff.*not finite numbers"):
         load_images(tmp_path)
 
 
-def test_transparency_is_laid_on_white(tmp_path):
-    clear = np.zeros((10, 12, 4), np.uint8)
-    clear[:5, :, 3] = 255
-    save(tmp_path / "a.png", clear)
-    images = load_images(tmp_path).images
-    assert (images[0, :, :5] == 0).all() and (images[0, :, 5:] == 255).all()
+def test_white_and_black_drawings_on_nothing_both_show(tmp_path):
+    for name, ink in (("a.png", 0), ("b.png", 255)):
+        drawing = np.full((10, 12, 4), (ink, ink, ink, 255), np.uint8)
+        drawing[5:, :, 3] = 0
+        save(tmp_path / name, drawing)
+    black, white = load_images(tmp_path).images[:, 0]
+    assert (black[:5] == 0).all() and (white[:5] == 255).all()
+    assert (black[5:] == BACKGROUND).all() and (white[5:] == BACKGROUND).all()
 
 
 def test_transparent_palette(tmp_path):
     Image.fromarray(COLOUR[0]).quantize(16).save(tmp_path / "a.png", transparency=bytes([0] * 16))
-    assert (load_images(tmp_path).images == 255).all()
+    assert (load_images(tmp_path).images == BACKGROUND).all()
 
 
 def test_mixed_sizes_need_a_size(tmp_path):

@@ -129,7 +129,7 @@ def test_the_kept_files_are_copied(tmp_path, archived):
                 archive.writestr(name, content)
     rows = [row(name, content) for name, content in files.items()]
     rows[1] = rows[1]._replace(keep=False)
-    rows[2] = rows[2]._replace(status="duplicate")
+    rows[2] = rows[2]._replace(status="unreadable")
     assert copy_kept(rows, source, tmp_path / "out", link=False) == len(rows) - 2
     assert contents(tmp_path / "out") == {"a.png": b"one"} | names
     assert contents(tmp_path / "in") == files
@@ -208,7 +208,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="out cannot be written: No space"):
-        patch.setattr("rvqvae.io.manifest.Path.write_bytes", full)
+        patch.setattr("rvqvae.atomic.os.replace", full)
         copy_kept(ROWS, tmp_path / "in", tmp_path / "out", link=False)
     assert contents(tmp_path / "out") == {}
     assert copy_kept(ROWS, tmp_path / "in", tmp_path / "out", link=False) == 3

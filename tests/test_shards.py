@@ -235,7 +235,8 @@ def test_missing_shards_are_named(shards):
 
 
 def test_a_shard_that_goes_away_while_it_is_read(shards):
-    from rvqvae.io.sources import Side, decode, open_source
+    from rvqvae.io.pictures import Side, decode
+    from rvqvae.io.sources import open_source
 
     with open_source(shards) as source:
         (shards / "sub" / "s-0002.tar").unlink()

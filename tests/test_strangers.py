@@ -21,9 +21,9 @@ from pyarrow import parquet
 from rvqvae.commands.folder import STATE, locked
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, copy_kept, read_manifest, write_manifest
+from rvqvae.io.npz import MAX_ARRAY
 from rvqvae.io.reading import read_source
 from rvqvae.io.shards import _leaf
-from rvqvae.io.sources import MAX_ARRAY
 from rvqvae.model_folder import ARRAYS, FACTS, FORMAT, read_model
 
 DIGITS = np.random.default_rng(0).integers(0, 256, (6, 9, 10), np.uint8)
@@ -230,7 +230,7 @@ def test_an_array_that_claims_to_be_huge(tmp_path, compression, little_memory):
 
 
 def test_an_array_that_unfolds_to_more_than_the_limit(tmp_path, monkeypatch, little_memory):
-    monkeypatch.setattr("rvqvae.io.sources.MAX_ARRAY", 10**6)
+    monkeypatch.setattr("rvqvae.io.npz.MAX_ARRAY", 10**6)
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1001, 10, 100), np.uint8))
     with pytest.raises(InputError, match="has 1,001,000 bytes, above the limit of 1,000,000"):
         read_source(tmp_path / "a.npz")
@@ -263,7 +263,10 @@ def test_a_picture_of_too_many_pixels(tmp_path, little_memory):
     (tmp_path / "a.png").write_bytes(content)
     (tmp_path / "b.png").write_bytes(png(DIGITS[0]))
     bad, _ = read_source(tmp_path).entries
-    assert bad.reason.startswith("Image size (2500000000 pixels) exceeds limit of ")
+    assert bad.reason == (
+        "it has 2,500,000,000 pixels, above the limit of 89,478,485: set RVQVAE_MAX_PIXELS=2500000000 to "
+        "read it"
+    )
 
 
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])

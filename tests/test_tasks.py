@@ -297,7 +297,7 @@ def test_archives_and_arrays_are_cleaned_too(few, tmp_path):
 def test_preview_writes_nothing(dirty, tmp_path):
     before = snapshot(dirty.parent)
     found = preview(dirty)
-    assert found.side == ((28, 28), 1)
+    assert found.side == ((28, 28), 1, None)
     assert found.counts["images"] == INLIERS + OUTLIERS + 2
     assert found.counts["readable"] == INLIERS + OUTLIERS
     assert [entry.path for entry in found.bad] == ["broken.png"]

@@ -9,10 +9,13 @@ from typing import Literal, NamedTuple
 
 from rvqvae.commands.folder import Folder, check_outside, locked
 from rvqvae.errors import InputError
-from rvqvae.io.manifest import Row, copy_kept, read_manifest
-from rvqvae.io.sources import open_source
+from rvqvae.io.left_out import LeftOut
+from rvqvae.io.manifest import Row, copy_kept, read_manifest, to_copy
+from rvqvae.io.sources import Source, open_source
 
 CLEAN = "clean"
+NAMED = 20
+"""Files named in a line at most."""
 Copy = Literal["copy", "link"]
 
 
@@ -23,12 +26,28 @@ class Applied(NamedTuple):
     copied: int
     unlisted: int
     """Image files of the source that the manifest says nothing of; they are not copied."""
+    duplicates: int
+    """Exact duplicates among the copied, which the reviewer wanted."""
+    unreadable: tuple[str, ...]
+    """Files that the reviewer wanted, and that are no images that can be read; they are not copied."""
+    left_out: LeftOut
 
     def lines(self) -> list[str]:
         unlisted = (
             f"; {self.unlisted:,} that the manifest does not list are left out" if self.unlisted else ""
         )
-        return [f"{self.copied:,} images are in {self.out / CLEAN}{unlisted}."]
+        lines = [f"{self.copied:,} images are in {self.out / CLEAN}{unlisted}."]
+        if self.duplicates:
+            lines.append(
+                f"{self.duplicates:,} of them are exact duplicates, kept because the manifest says so."
+            )
+        if self.unreadable:
+            shown = ", ".join(self.unreadable[:NAMED]) + (", ..." if len(self.unreadable) > NAMED else "")
+            lines.append(
+                f"{len(self.unreadable):,} that the manifest keeps cannot be read as images, and are not "
+                f"copied: {shown}."
+            )
+        return lines + self.left_out.lines(copied=True)
 
 
 def copy_kind(copy: bool, link: bool) -> Copy | None:
@@ -47,20 +66,25 @@ def apply_manifest(images: str | Path, manifest: str | Path, out: str | Path, co
     images, out = Path(images), Path(out)
     check_outside(out, images)
     rows = read_manifest(manifest)
-    with open_source(images) as source:
-        unlisted = len(set(source.names) - {row.path for row in rows})
-    with locked(out) as folder:
-        return Applied(out, copy_clean(rows, images, folder, copy), unlisted)
+    with open_source(images) as source, locked(out) as folder:
+        return Applied(
+            out,
+            copy_clean(rows, source, folder, copy),
+            len(set(source.names) - {row.path for row in rows}),
+            sum(row.status == "duplicate" for row in to_copy(rows)),
+            tuple(row.path for row in rows if row.keep and row.status == "unreadable"),
+            source.left_out,
+        )
 
 
-def copy_clean(rows: Sequence[Row], images: Path, folder: Folder, copy: Copy) -> int:
+def copy_clean(rows: Sequence[Row], images: Source, folder: Folder, copy: Copy) -> int:
     """Make ``clean/`` in the folder, whole or not at all; complete it if it is there; return how many.
 
     InputError if it is there and holds what the rows do not keep.
     """
     target = folder.path / CLEAN
     if target.exists():
-        kept = {Path(row.path).as_posix() for row in rows if row.keep and row.status == "ok"} | {"clean.npz"}
+        kept = {Path(row.path).as_posix() for row in to_copy(rows)} | {"clean.npz"}
         extra = sorted(name for name in _names_below(target) if name not in kept)
         if extra:
             raise InputError(

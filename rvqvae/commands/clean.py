@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from rvqvae.commands.read import Preview
     from rvqvae.estimator import RobustVQVAE
     from rvqvae.io.manifest import Row
-    from rvqvae.io.reading import Entry, Inventory
+    from rvqvae.io.ledger import Entry
+    from rvqvae.io.reading import Inventory
 
 RESULTS = ("manifest.csv", "report.html", "summary.json", "model")
 THRESHOLD = 0.5
@@ -36,6 +38,8 @@ class Cleaned(NamedTuple):
     """Whether the results were there already, of the same options and files."""
 
     def lines(self) -> list[str]:
+        from rvqvae.commands.read import account_lines
+
         files = ["manifest.csv", "report.html", "summary.json", "model/"]
         if self.copied is not None:
             files.append(f"clean/ ({self.copied:,} images)")
@@ -44,6 +48,7 @@ class Cleaned(NamedTuple):
             *before(self.done_before),
             verdict_line(self.summary),
             counts_line(self.summary, *counts),
+            *account_lines(self.summary, copied=self.copied is not None),
             f"In {self.out}: {', '.join(files)}. Open {self.out / 'report.html'} to review.",
         ]
 
@@ -92,6 +97,7 @@ def clean(
     from rvqvae.commands.read import model_metadata, preview, read_for_fit
     from rvqvae.commands.record import peak_memory, versions, write_json
     from rvqvae.io.manifest import check_linkable, read_manifest, write_manifest
+    from rvqvae.io.sources import open_source
 
     images, out = Path(images), Path(out)
     kind = copy_kind(copy, link)
@@ -102,19 +108,20 @@ def clean(
     check_outside(out, images)
     if dry_run:
         return preview(images, options, progress)
-    if kind == "link" and images.exists():
-        check_linkable(images)
 
     job = {"job": "clean", "images": str(images.resolve()), **options.identity}
-    inputs = digest_of(images)
-    with locked(out) as folder:
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(images))
+        if kind == "link":
+            check_linkable(source)
+        inputs, folder = digest_of(source), stack.enter_context(locked(out))
         done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
         if not done:
             _check_no_copy(out / CLEAN)
             from rvqvae.report import review, write_report
 
             start = time.monotonic()
-            found = read_for_fit(images, folder, options, progress)
+            found = read_for_fit(source, folder, options, progress)
             estimator = options.estimator(folder.work, progress).fit(found.images)
             rows = manifest_rows(found, estimator)
             write_manifest(out / "manifest.csv", rows)
@@ -123,6 +130,7 @@ def clean(
                 "seed": options.seed,
                 "size": list(found.side.size),
                 "channels": found.side.channels,
+                "levels": found.side.levels,
                 "seconds": round(time.monotonic() - start, 1),
                 "peak_memory_gib": peak_memory(),
                 "versions": versions(),
@@ -139,7 +147,7 @@ def clean(
             estimator.save(out / "model", metadata=model_metadata(found.side))
             write_json(out / "summary.json", summary)
             folder.finish()
-        copied = copy_clean(read_manifest(out / "manifest.csv"), images, folder, kind) if kind else None
+        copied = copy_clean(read_manifest(out / "manifest.csv"), source, folder, kind) if kind else None
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     return Cleaned(out, summary, copied, done)
 
@@ -168,7 +176,7 @@ def _reason(entry: Entry, keep: bool) -> str:
 
 def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> dict[str, Any]:
     """What was found: counts, contamination and verdict."""
-    from rvqvae.commands.read import status_counts
+    from rvqvae.commands.read import left_out_counts, status_counts
 
     scored = sum(row.status == "ok" for row in rows)
     kept = sum(row.keep for row in rows)
@@ -176,6 +184,7 @@ def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> d
         "images": len(rows),
         "scored": scored,
         **status_counts(found.entries),
+        **left_out_counts(found.left_out),
         "kept": kept,
         "dropped": scored - kept,
         "contamination": float(estimator.contamination_),

@@ -20,8 +20,9 @@ from rvqvae.commands.read import read_for_fit, status_counts
 from rvqvae.commands.record import peak_memory, versions, write_csv, write_json
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
+from rvqvae.io.ledger import Entry
 from rvqvae.io.manifest import number_text
-from rvqvae.io.reading import Entry, Inventory
+from rvqvae.io.reading import Inventory
 
 COLUMNS = ("path", "sha256", "status", "cluster", "probability", "reason")
 TABLE, SHEET, SUMMARY, GRIDS = "clusters.csv", "clusters.png", "summary.json", "clusters"

@@ -121,7 +121,12 @@ def _read_alike(
     """Both at the size of the inliers."""
     first = read_source(inliers, size=size, workers=workers, progress=progress, deduplicate=False)
     second = read_source(
-        outliers, size=first.side.size, workers=workers, progress=progress, deduplicate=False
+        outliers,
+        size=first.side.size,
+        levels=first.side.levels,
+        workers=workers,
+        progress=progress,
+        deduplicate=False,
     )
     return first, second
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
-from rvqvae.io.sources import files_of, open_source
+from rvqvae.io.sources import Source, open_source
 
 WORK = ".work"
 STATE, LOCK, PIXELS = "run.json", "lock", "images.npy"
@@ -150,12 +150,15 @@ def check_outside(out: Path, *sources: str | Path) -> None:
             raise InputError(f"{out} is inside {source}, which is never written to: give another place")
 
 
-def digest_of(*sources: str | Path, model: Path | None = None) -> str:
+def digest_of(*sources: str | Path | Source, model: Path | None = None) -> str:
     """Of the names, sizes and times of change of what a job reads; InputError if a source is missing.
 
     As for ``make``, a file of the same name, size and time counts as unchanged.
     """
-    files = [path / name for path in map(Path, sources) for name in _names(path)]
+    files = []
+    for one in sources:
+        with open_source(one) as source:
+            files += [source.path / name for name in source.files]
     if model is not None:
         files += sorted(path for path in model.iterdir() if path.is_file())
     digest = hashlib.sha256()
@@ -167,16 +170,6 @@ def digest_of(*sources: str | Path, model: Path | None = None) -> str:
             what = type(error).__name__
         digest.update(os.fsencode(f"{file}\0{what}\n"))
     return digest.hexdigest()
-
-
-def _names(source: Path) -> list[str]:
-    """What a source consists of; the one empty name stands for itself."""
-    if source.is_dir() and (files := files_of(source)):
-        return files
-    if not source.is_dir() and source.exists():
-        return [""]
-    with open_source(source) as opened:
-        return opened.names
 
 
 def _content(folder: Path) -> list[str]:

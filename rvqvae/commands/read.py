@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +15,11 @@ from rvqvae.commands.folder import PIXELS, Folder
 from rvqvae.commands.lines import counts_line
 from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
 from rvqvae.errors import InputError
-from rvqvae.io.reading import Entry, Inventory, read_source
-from rvqvae.io.sources import Side
+from rvqvae.io.ledger import CONFLICT, NEAR, Entry
+from rvqvae.io.left_out import LeftOut
+from rvqvae.io.pictures import Side
+from rvqvae.io.reading import Inventory, read_source
+from rvqvae.io.sources import Source
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -32,12 +35,15 @@ class Preview(NamedTuple):
     """images, readable, unreadable, duplicates, near_duplicates."""
     bad: tuple[Entry, ...]
     """The unreadable ones."""
+    account: dict[str, Any]
+    """label_conflicts, levels, left_out, archives, as in summary.json."""
 
     def lines(self) -> list[str]:
         height, width = self.side.size
         kind = "grey" if self.side.channels == 1 else "RGB"
         return [
             counts_line(self.counts, *self.counts),
+            *account_lines(self.account),
             f"They would be read at {height} x {width} pixels, {kind}. Nothing was written.",
             *(f"unreadable: {entry.path}: {entry.reason}" for entry in self.bad[:20]),
         ]
@@ -55,16 +61,21 @@ def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progre
         )
     bad = tuple(entry for entry in found.entries if entry.status == "unreadable")
     counts = {"images": len(found.entries), "readable": len(found.rows)}
-    return Preview(found.side, counts | status_counts(found.entries), bad)
+    counts |= status_counts(found.entries)
+    account = {"label_conflicts": counts.pop("label_conflicts"), "levels": found.side.levels}
+    return Preview(found.side, counts, bad, account | left_out_counts(found.left_out))
 
 
-def read_for_fit(images: Path, folder: Folder, options: FitOptions, progress: Progress | None) -> Inventory:
+def read_for_fit(
+    images: str | Path | Source, folder: Folder, options: FitOptions, progress: Progress | None
+) -> Inventory:
     """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
     store = folder.work / PIXELS
     found = read_source(images, size=options.size, store=store, workers=options.workers, progress=progress)
     if len(found.rows) < MIN_IMAGES:
+        place = images.path if isinstance(images, Source) else images
         raise InputError(
-            f"{images} holds {len(found.rows)} different readable images, too few to learn from: give at "
+            f"{place} holds {len(found.rows)} different readable images, too few to learn from: give at "
             f"least {MIN_IMAGES}, better some 600"
         )
     # Open for writing, which nobody does: torch warns of arrays that it may not write to.
@@ -72,19 +83,37 @@ def read_for_fit(images: Path, folder: Folder, options: FitOptions, progress: Pr
 
 
 def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
-    """unreadable, duplicates, near_duplicates."""
+    """unreadable, duplicates, near_duplicates, label_conflicts (images that are in two class folders)."""
     status = Counter(entry.status for entry in entries)
-    near = sum(entry.status == "ok" and bool(entry.reason) for entry in entries)
+    good = [entry.reason for entry in entries if entry.status == "ok"]
     return {
         "unreadable": status["unreadable"],
         "duplicates": status["duplicate"],
-        "near_duplicates": near,
+        "near_duplicates": sum(reason.startswith(NEAR) for reason in good),
+        "label_conflicts": sum(reason.startswith(CONFLICT) for reason in good),
     }
+
+
+def left_out_counts(left_out: LeftOut) -> dict[str, Any]:
+    """What summary.json says of the files that are no images."""
+    return {"left_out": left_out.as_json(), "archives": sorted(left_out.archives)}
+
+
+def account_lines(summary: Mapping[str, Any], copied: bool = False) -> list[str]:
+    """What is said on screen of how files were read, and of those that were not, from summary.json."""
+    lines = []
+    if conflicts := summary.get("label_conflicts", 0):
+        lines.append(f"{conflicts:,} images are in two class folders, label conflicts: see their reason.")
+    if (levels := summary.get("levels")) is not None:
+        low, high = levels
+        lines.append(f"Grey values of more than 8 bits have one scale: {low:g} is black, {high:g} white.")
+    return lines + LeftOut.read(summary.get("left_out", {}), summary.get("archives", [])).lines(copied)
 
 
 def model_metadata(side: Side) -> dict[str, Any]:
     """What a saved model knows of how its images were read."""
-    return {"size": list(side.size), "channels": side.channels}
+    levels = {} if side.levels is None else {"levels": list(side.levels)}
+    return {"size": list(side.size), "channels": side.channels} | levels
 
 
 def model_folder(path: str | Path) -> Path:
@@ -103,8 +132,11 @@ def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE
     model = RobustVQVAE.load(folder, device)
     try:
         height, width = model.metadata_["size"]
-        return model, Side((int(height), int(width)), int(model.metadata_["channels"]))
-    except (KeyError, TypeError, ValueError) as error:
+        # Models of images of 8 bits have no levels, nor have those of earlier versions.
+        levels = model.metadata_.get("levels")
+        scale = None if levels is None else (float(levels[0]), float(levels[1]))
+        return model, Side((int(height), int(width)), int(model.metadata_["channels"]), scale)
+    except (LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} does not say how its images are read: make it with rvqvae train or rvqvae clean"
         ) from error

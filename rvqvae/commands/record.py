@@ -13,7 +13,7 @@ from typing import Any
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import csv_line
-from rvqvae.io.sources import why
+from rvqvae.io.pictures import why
 
 PACKAGES = ("rvqvae", "torch", "numpy", "scikit-learn")
 

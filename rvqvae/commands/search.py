@@ -24,9 +24,10 @@ from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
+from rvqvae.io.duplicates import same_picture
 from rvqvae.io.manifest import number_text
+from rvqvae.io.pictures import SUFFIXES, Side
 from rvqvae.io.reading import Inventory
-from rvqvae.io.sources import SUFFIXES, Side
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -40,8 +41,6 @@ BYTES = 16
 CODEWORDS = 256
 SPARE = 4
 """Neighbours by codes for each that is asked for, among which the vectors themselves decide."""
-TOLERANCE = 0.08
-"""Difference of near duplicates, as of `rvqvae.io.duplicates.near_duplicates`."""
 SHOWN, TITLE = 24, 20
 """Queries in a picture at most, and letters of a name in it."""
 FEWEST, MOST = 12, 22
@@ -241,12 +240,6 @@ def _matches(asked: Inventory, found: Inventory, near: Neighbours) -> list[Match
         for i in range(len(asked.rows))
         for rank, (row, distance) in enumerate(zip(near.rows[i], near.distances[i], strict=True), 1)
     ]
-
-
-def same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two images (C, H, W) differ by no more than compressing or resizing makes them."""
-    a, b = one.astype(np.float32), other.astype(np.float32)
-    return bool(np.sqrt(np.square(a - b).mean()) <= TOLERANCE * min(a.std(), b.std()))
 
 
 def _row(match: Match) -> list[str]:

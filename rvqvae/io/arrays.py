@@ -83,7 +83,9 @@ def check_sides(height: int, width: int, what: str, remedy: str) -> None:
 
 def _as_array(images: ArrayLike) -> NDArray:
     try:
-        return np.asarray(images)
+        array = np.asarray(images)
+        # A pandas Series of arrays, for one.
+        return np.stack(list(array)) if array.dtype == object and array.ndim == 1 else array
     except ValueError as error:
         raise InputError("images differ in shape: resize them to one size and stack them") from error
 

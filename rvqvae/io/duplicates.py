@@ -11,14 +11,17 @@ WINDOW = 8
 BATCH = 256
 BLOCK = 2**16
 """Pairs of thumbnails that are compared at a time."""
+TOLERANCE = 0.08
+"""Root mean square difference of near duplicates, in units of their standard deviation."""
 
 
-def near_duplicates(images: NDArray[np.uint8], tolerance: float = 0.08) -> dict[int, int]:
+def near_duplicates(images: NDArray[np.uint8], tolerance: float = TOLERANCE) -> dict[int, int]:
     """Map each near duplicate among uint8 (N,C,H,W) images, by index, to an earlier one of the same picture.
 
     Two images are one picture if their root mean square difference is at most `tolerance` times the smaller
-    of their standard deviations. Compressing or resizing stays below 0.05 (a little above on tiny images);
-    different digits or clothes stay above 0.17. Images of one tone have nothing to compare and are left out.
+    of their standard deviations, each channel's about its own mean: the colour that a set has in common is
+    no likeness. Compressing or resizing stays below 0.05 (a little above on tiny images); different digits or
+    clothes stay above 0.17. Images of one tone have nothing to compare and are left out.
 
     Only images whose 8x8 thumbnails fall into one bucket of a locality-sensitive hash (random projections,
     rounded; Datar et al. 2004) are compared, so the cost is linear in N, whatever the images.
@@ -31,13 +34,25 @@ def near_duplicates(images: NDArray[np.uint8], tolerance: float = 0.08) -> dict[
     return {int(late): int(early) for early, late in pairs[same][::-1]}
 
 
+def same_picture(one: NDArray[np.uint8], other: NDArray[np.uint8], tolerance: float = TOLERANCE) -> bool:
+    """Whether two images uint8 (C,H,W) are one picture, as in `near_duplicates`."""
+    pair = np.stack([one, other]).astype(np.float32)
+    return bool(np.sqrt(np.square(pair[0] - pair[1]).mean()) <= tolerance * _deviations(pair).min())
+
+
+def _deviations(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root mean square of the pixels' distances from the mean of their channel, float32 (N,)."""
+    deviations: NDArray[np.float32] = np.sqrt(images.var(axis=(2, 3)).mean(axis=1))
+    return deviations
+
+
 def _thumbnails(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Centred grey thumbnails in units of each image's deviation, float32 (N,64), and the deviations (N,)."""
     thumbnails = np.empty((len(images), GRID * GRID), np.float32)
     deviations = np.empty(len(images), np.float32)
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH].astype(np.float32)
-        deviations[start : start + BATCH] = batch.std(axis=(1, 2, 3))
+        deviations[start : start + BATCH] = _deviations(batch)
         small = _block_means(_block_means(batch.mean(axis=1), 1), 2)
         thumbnails[start : start + BATCH] = small.reshape(len(batch), -1)
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)

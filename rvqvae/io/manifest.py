@@ -13,11 +13,12 @@ from typing import NamedTuple, cast, get_args
 
 import numpy as np
 
-from rvqvae.atomic import write_atomically
+from rvqvae.atomic import replacing, write_atomically
 from rvqvae.errors import InputError
-from rvqvae.io.reading import Status
+from rvqvae.io.ledger import Status
+from rvqvae.io.pictures import why
 from rvqvae.io.shards import is_shard
-from rvqvae.io.sources import Source, files_of, open_source, why
+from rvqvae.io.sources import Source, open_source
 
 LARGEST = 2**32
 """Bytes of a manifest, which is read into memory whole: some 20 million rows."""
@@ -79,8 +80,13 @@ def read_manifest(path: str | Path) -> list[Row]:
         raise InputError(f"{path}, line {reader.reader.line_num}: {error}: repair this line") from error
 
 
-def copy_kept(rows: Iterable[Row], source: str | Path, out: str | Path, link: bool = False) -> int:
-    """Copy the kept files whose status is ok into the folder `out`, under their own names; return how many.
+def to_copy(rows: Iterable[Row]) -> list[Row]:
+    """The rows that are kept and can be: what a reviewer keeps is kept, duplicates too, if it can be read."""
+    return [row for row in rows if row.keep and row.status != "unreadable"]
+
+
+def copy_kept(rows: Iterable[Row], source: str | Path | Source, out: str | Path, link: bool = False) -> int:
+    """Copy the files that `to_copy` names into the folder `out`, under their own names; return how many.
 
     `link` makes symbolic links instead. Of a .npz the kept rows are written to ``clean.npz``. What is there
     already is left alone, so a broken-off copy can be taken up again.
@@ -88,22 +94,23 @@ def copy_kept(rows: Iterable[Row], source: str | Path, out: str | Path, link: bo
     InputError for a name that leads out of `out`, a source file that is missing or has changed since, a
     different file in the way, a folder `out` inside `source`, or a failure to write.
     """
-    kept = [row for row in rows if row.keep and row.status == "ok"]
-    source, out = Path(source), Path(out)
-    if link:
-        check_linkable(source)
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"{out} is inside {source}, which is never written to: give another folder")
+    kept, out = to_copy(rows), Path(out)
     try:
         with open_source(source) as opened:
-            if source.suffix.lower() == ".npz" and source.is_file():
+            if link:
+                check_linkable(opened)
+            if opened.path.is_dir() and out.resolve().is_relative_to(opened.path.resolve()):
+                raise InputError(
+                    f"{out} is inside {opened.path}, which is never written to: give another folder"
+                )
+            if opened.shape:
                 _put(out / "clean.npz", _rows_as_npz(opened, kept))
                 return len(kept)
             targets = [_target(out, row.path) for row in kept]
             for row, target in zip(kept, targets, strict=True):
                 content = _unchanged(opened, row)
                 if link:
-                    _link(target, (source / row.path).absolute())
+                    _link(target, (opened.path / row.path).absolute())
                 else:
                     _put(target, content)
     except OSError as error:
@@ -113,12 +120,14 @@ def copy_kept(rows: Iterable[Row], source: str | Path, out: str | Path, link: bo
     return len(kept)
 
 
-def check_linkable(source: str | Path) -> None:
-    """InputError for images that are not files of their own; returns at once for anything else."""
-    if not Path(source).is_dir():
-        raise InputError(f"{source} is not a folder, so its images cannot be linked to: copy them")
-    if shard := next(filter(is_shard, files_of(source)), None):
-        raise InputError(f"{source} holds the shard {shard}, whose images cannot be linked to: copy them")
+def check_linkable(source: Source) -> None:
+    """InputError for images that are not files of their own."""
+    if not source.path.is_dir():
+        raise InputError(f"{source.path} is not a folder, so its images cannot be linked to: copy them")
+    if shard := next(filter(is_shard, source.files), None):
+        raise InputError(
+            f"{source.path} holds the shard {shard}, whose images cannot be linked to: copy them"
+        )
 
 
 def csv_line(fields: Iterable[str]) -> str:
@@ -186,15 +195,9 @@ def _unchanged(source: Source, row: Row) -> bytes:
 
 def _put(target: Path, content: bytes) -> None:
     if not os.path.lexists(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Unlike write_atomically it does not wait for the disk, which would make a copy forty times slower.
         # One name for all, so that what a killed copy left is overwritten when it is taken up again.
-        unfinished = target.parent / ".partial"
-        try:
-            unfinished.write_bytes(content)
-            os.replace(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(target, partial=".partial", sync=False) as file:
+            file.write(content)
     elif not target.is_file() or target.read_bytes() != content:
         raise _in_the_way(target)
 

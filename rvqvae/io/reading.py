@@ -13,35 +13,36 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rvqvae.atomic import replacing
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import MAX_SIDE, MIN_SIDE, check_sides
 from rvqvae.io.duplicates import near_duplicates
-from rvqvae.io.sources import (
+from rvqvae.io.ledger import Entry, Ledger
+from rvqvae.io.left_out import LeftOut
+from rvqvae.io.levels import Levels, common_levels
+from rvqvae.io.pictures import (
     GREY_MODES,
     Header,
     Side,
     Size,
-    Source,
     decode,
+    fingerprint,
     inspect,
     is_coloured,
-    open_source,
-    same_pixels,
-    unreadable,
+    pixel_limit,
     why,
 )
+from rvqvae.io.sources import Source, open_source, unreadable
 
-Status = Literal["ok", "unreadable", "duplicate"]
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("scan", "decode"), the number of files done, and their total."""
 
@@ -50,19 +51,6 @@ CHUNK, IN_FLIGHT = 16, 16
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-class Entry(NamedTuple):
-    """What became of one image file."""
-
-    path: str
-    """POSIX, relative to the folder or archive; ``x[i]`` for rows of a .npz. Bytes that are not UTF-8 are
-    kept by surrogateescape. A folder that cannot be listed is an entry too, with a ``/`` at its end."""
-    sha256: str
-    """Of the file's bytes, or the row's; empty if they could not be read."""
-    status: Status
-    reason: str
-    """Why it is unreadable, ``exact duplicate of PATH``, ``near duplicate of PATH`` (still ok), or empty."""
 
 
 class Inventory(NamedTuple):
@@ -75,6 +63,8 @@ class Inventory(NamedTuple):
     rows: NDArray[np.int64]
     """int64 (M,): the index of each image in `entries`."""
     side: Side
+    left_out: LeftOut = LeftOut()
+    """Every other regular file of the source."""
 
 
 class ImageSet(NamedTuple):
@@ -87,10 +77,11 @@ class ImageSet(NamedTuple):
 
 
 def read_source(
-    path: str | Path,
+    path: str | Path | Source,
     *,
     size: int | Size | None = None,
     channels: int | None = None,
+    levels: Levels | None = None,
     store: Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -98,17 +89,20 @@ def read_source(
 ) -> Inventory:
     """Read every image of a folder (recursive), a .zip, or a .npz (array ``x``); bad files are never fatal.
 
-    EXIF rotations are applied, transparency is laid on white, 16-bit grey is scaled down to 8 bits, and of
-    animations the first frame is read. Files count as images by their suffix, whatever is in them; hidden
-    files and ``__MACOSX`` are left out. Linked files and folders are read, each folder once.
+    EXIF rotations are applied, transparency is laid on mid-grey, and of animations the first frame is read.
+    Files count as images by their suffix, whatever is in them; every other file is counted in `left_out`.
+    Linked files and folders are read, each folder once.
 
     `size` (pixels, 8..256, or height and width) resizes every image without cropping; without it, images
     all of one size up to 64 pixels keep it, and others become 64x64. `channels` is 1 (grey) or 3 (RGB);
-    without it, images are grey if every pixel of all is. `store` is a .npy file to keep the pixels in, which
-    are then memory-mapped. `workers` threads decode (the default is one per core).
+    without it, images are grey if every pixel of all is. `levels` are the values that become 0 and 255 in
+    grey files of more than 8 bits; without it, `common_levels` finds them from the set. `store` is a .npy
+    file to keep the pixels in, which are then memory-mapped. `workers` threads decode (by default one per
+    core).
 
-    With `deduplicate`, files of equal bytes or equal pixels are left out of the images but for the first,
-    and near duplicates (the same picture compressed or resized) are named in their entry.
+    With `deduplicate`, files that are equal in every value (`fingerprint`) are left out of the images but for
+    the first, unless they lie in different class folders, which their entries then say; near duplicates (the
+    same picture compressed or resized) are named in their entry.
 
     InputError for arguments out of range, a missing source, or one without a single readable image.
     """
@@ -117,12 +111,13 @@ def read_source(
         raise InputError(f"channels={channels!r} is out of range: it must be 1 (grey) or 3 (RGB)")
     with open_source(path) as source, _threads(workers) as pool:
         headers = list(_in_order(pool, partial(inspect, source), source.names, progress, "scan"))
-        ledger = _Ledger(source.names, headers)
+        ledger = Ledger(source.names, headers)
         if deduplicate:
             ledger.join_equal_files()
         readable = ledger.readable()
         wanted = wanted or _default_size(source, readable)
-        side = Side(wanted, channels or _channels(source, pool, readable, wanted))
+        levels = levels or common_levels([h.levels for h in readable.values() if h.levels])
+        side = Side(wanted, channels or _channels(source, pool, readable, wanted), levels)
         todo = ledger.open_rows()
         names = [source.names[i] for i in todo]
         decoded = _in_order(pool, partial(decode, source, side), names, progress, "decode")
@@ -132,7 +127,8 @@ def read_source(
     rows = np.array(ledger.open_rows(), np.int64)
     near = near_duplicates(images) if deduplicate else {}
     ledger.near = {int(rows[i]): int(rows[j]) for i, j in near.items()}
-    return Inventory(tuple(map(ledger.entry, range(len(headers)))), images, rows, side)
+    entries = tuple(map(ledger.entry, range(len(headers))))
+    return Inventory(entries, images, rows, side, source.left_out)
 
 
 def load_images(path: str | Path, size: int | None = None) -> ImageSet:
@@ -149,7 +145,8 @@ def load_images(path: str | Path, size: int | None = None) -> ImageSet:
             if header.reason:
                 raise unreadable(name, header.reason)
         wanted = wanted or _one_size(path, headers)
-        side = Side(wanted, _channels(source, pool, headers, wanted))
+        levels = common_levels([header.levels for header in headers.values() if header.levels])
+        side = Side(wanted, _channels(source, pool, headers, wanted), levels)
         images = np.empty((len(names), side.channels, *side.size), np.uint8)
         for i, pixels in enumerate(_in_order(pool, partial(decode, source, side), names)):
             if isinstance(pixels, str):
@@ -158,56 +155,9 @@ def load_images(path: str | Path, size: int | None = None) -> ImageSet:
     return ImageSet(images, tuple(names))
 
 
-@dataclass
-class _Ledger:
-    """The fate of every file, by its index; a file is open while nothing speaks against it."""
-
-    names: Sequence[str]
-    headers: Sequence[Header]
-    bad: dict[int, str] = field(default_factory=dict)
-    twins: dict[int, int] = field(default_factory=dict)
-    near: dict[int, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.bad = {i: header.reason for i, header in enumerate(self.headers) if header.reason}
-
-    def open_rows(self) -> list[int]:
-        return [i for i in range(len(self.headers)) if i not in self.bad and i not in self.twins]
-
-    def readable(self) -> dict[str, Header]:
-        """Headers of the open rows by name; InputError if there are none."""
-        rows = self.open_rows()
-        if not rows:
-            i = min(self.bad)
-            raise InputError(
-                f"none of the {len(self.names)} image files can be read: {self.names[i]}, for one, because "
-                f"{self.bad[i]}: repair them"
-            )
-        return {self.names[i]: self.headers[i] for i in rows}
-
-    def join_equal_files(self) -> None:
-        first: dict[str, int] = {}
-        for i in self.open_rows():
-            if (origin := first.setdefault(self.headers[i].sha256, i)) != i:
-                self.twins[i] = origin
-
-    def entry(self, i: int) -> Entry:
-        origin = i
-        while origin in self.twins:
-            origin = self.twins[origin]
-        name, sha256 = self.names[i], self.headers[i].sha256
-        if origin in self.bad:
-            return Entry(name, sha256, "unreadable", self.bad[origin])
-        if origin != i:
-            return Entry(name, sha256, "duplicate", f"exact duplicate of {self.names[origin]}")
-        return Entry(
-            name, sha256, "ok", f"near duplicate of {self.names[self.near[i]]}" if i in self.near else ""
-        )
-
-
 def _sift(
     source: Source,
-    ledger: _Ledger,
+    ledger: Ledger,
     decoded: Iterable[tuple[int, NDArray[np.uint8] | str]],
     deduplicate: bool,
 ) -> Iterator[NDArray[np.uint8]]:
@@ -221,10 +171,10 @@ def _sift(
             ledger.bad[i] = pixels
             continue
         if deduplicate:
+            # Equal at the size that is read: only then is it worth while to look at every value.
             key = ledger.headers[i].size, hashlib.sha256(pixels.data).digest()
             origin = first.setdefault(key, i)
-            if origin != i and same_pixels(source, ledger.names[origin], ledger.names[i]):
-                ledger.twins[i] = origin
+            if origin != i and ledger.joined(origin, i, partial(fingerprint, source)):
                 continue
         yield pixels
     ledger.readable()
@@ -245,9 +195,8 @@ def _keep_in_file(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], pat
 
     They are written, not mapped, because a map on a full disk kills the process.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(unfinished, "wb") as file:
+        with replacing(path, sync=False) as file:
             _write_header(file, shape)
             start, count = file.tell(), 0
             for row in rows:
@@ -257,13 +206,10 @@ def _keep_in_file(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], pat
             _write_header(file, (count, *shape[1:]))
             # NumPy pads its headers so that the first axis can change.
             assert file.tell() == start
-        os.replace(unfinished, path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {why(error)}: make room, or give another place"
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r")
 
 
@@ -277,16 +223,19 @@ def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers!r} is out of range: it must be at least 1")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pixel_limit()  # A variable that is no number is refused here, not file by file.
     pool = ThreadPoolExecutor(workers or cores)
-    # Filters are for the whole process: set here once, not in the threads.
+    before = Image.MAX_IMAGE_PIXELS
+    # Filters and limit are for the whole process: set here once, not in the threads.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = None  # `rvqvae.io.pictures` has its own, of what is decoded.
         Image.init()
         try:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _in_order(

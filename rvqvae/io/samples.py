@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
-from typing import Any
+from os import PathLike
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,10 +19,21 @@ LARGEST = 1e15
 
 
 def are_images(X: ArrayLike) -> bool:
-    """Whether ``X`` is an array of images, or a list of them."""
-    if isinstance(X, list | tuple):
-        return len(X) > 0 and np.ndim(X[0]) in (2, 3)
+    """Whether ``X`` is an array of images, or a list or Series of them; InputError for names of files."""
+    if isinstance(X, str | bytes | PathLike):
+        raise _no_samples(X)
+    if isinstance(X, list | tuple) or getattr(X, "ndim", 2) == 1:
+        first = next(iter(cast(Iterable[Any], X)), None)
+        if isinstance(first, str | bytes | PathLike):
+            raise _no_samples(first)
+        return first is not None and np.ndim(first) in (2, 3)
     return getattr(X, "ndim", 2) in (3, 4)
+
+
+def _no_samples(name: object) -> InputError:
+    return InputError(
+        f"{str(name)!r} is a name, not an image: read the files first, rvqvae.load_images('FOLDER').images"
+    )
 
 
 def form_of(X: ArrayLike) -> tuple[str, str]:

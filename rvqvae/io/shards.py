@@ -52,14 +52,19 @@ def is_shard(name: str) -> bool:
     return name.lower().endswith(SHARDS)
 
 
-def open_shard(path: str, name: str, wanted: Callable[[str], bool]) -> Shard:
+def open_shard(
+    path: str, name: str, wanted: Callable[[str], bool], leave_out: Callable[[str], None]
+) -> Shard:
     """The members called ``name/...`` of the shard at `path` that are `wanted`; all rows of a Parquet file.
 
-    A file that is no shard is one without names, and with a fault. InputError without pyarrow.
+    `leave_out` is told of each other file. A file that is no shard is one without names, and with a fault.
+    InputError without pyarrow.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # Reading a pipe would wait for ever.
         return Shard([], lambda name: b"", "it is not a regular file")
-    return (_tar if path.lower().endswith(TAR) else _parquet)(path, f"{name}/", wanted)
+    if path.lower().endswith(TAR):
+        return _tar(path, f"{name}/", wanted, leave_out)
+    return _parquet(path, f"{name}/", wanted)
 
 
 def missing_shards(names: Iterable[str]) -> dict[str, str]:
@@ -92,11 +97,11 @@ class _Headers(io.BufferedReader):
         return super().read(size)
 
 
-def _tar(path: str, prefix: str, wanted: Callable[[str], bool]) -> Shard:
+def _tar(path: str, prefix: str, wanted: Callable[[str], bool], leave_out: Callable[[str], None]) -> Shard:
     places: dict[str, tuple[int, int]] = {}
     try:
         with _Headers(io.FileIO(path)) as file:
-            fault = _index(file, prefix, wanted, places)
+            fault = _index(file, prefix, wanted, leave_out, places)
     except Exception as error:  # tarfile raises much more than its own errors on damaged headers.
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         fault = f"it can be read no further than its first {len(places):,} images: {_line(text)}"
@@ -122,7 +127,11 @@ def _tar(path: str, prefix: str, wanted: Callable[[str], bool]) -> Shard:
 
 
 def _index(
-    file: _Headers, prefix: str, wanted: Callable[[str], bool], places: dict[str, tuple[int, int]]
+    file: _Headers,
+    prefix: str,
+    wanted: Callable[[str], bool],
+    leave_out: Callable[[str], None],
+    places: dict[str, tuple[int, int]],
 ) -> str:
     """Note where each wanted member lies, the last of one name; return why there may be more, or nothing."""
     end = os.fstat(file.fileno()).st_size
@@ -134,7 +143,10 @@ def _index(
                 raise ValueError("its headers lead back to earlier ones")
             last = member.offset
             name = member.name.removeprefix("./")
-            if member.isdir() or not wanted(name):
+            if member.isdir():
+                continue
+            if not wanted(name):
+                leave_out(prefix + name)
                 continue
             if not member.isreg() or member.issparse():
                 places[prefix + name] = 0, LINK

@@ -1,0 +1,69 @@
+"""Values of more than 8 bits as grey levels: one scale for a whole set, found from the set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Levels = tuple[float, float]
+"""The values that become 0 and 255."""
+
+DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+REACH = 3.0
+"""Widths beyond the usual range of an image that still count for the scale: a few images that reach further
+(a hot pixel, another camera) are clipped, so that the others keep at least 36 of 256 levels."""
+
+
+def deep_values(picture: Image.Image) -> NDArray[Any] | None:
+    """Values (H,W) of a grey picture of 16 or 32 bits or of floats as the file has them; None of any other.
+
+    Raises ValueError for values that are no finite numbers.
+    """
+    if picture.mode not in DEEP_MODES:
+        return None
+    values = np.asarray(picture)
+    tags = getattr(picture, "tag_v2", {})
+    # Pillow takes unsigned 32-bit values for signed ones. Tags: bits of a value, and its format.
+    if picture.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,):
+        values = values.view(np.uint32)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("it has values that are not finite numbers: replace them")
+    return values
+
+
+def range_of(values: NDArray[Any]) -> Levels:
+    return float(values.min()), float(values.max())
+
+
+def common_levels(ranges: Sequence[Levels]) -> Levels | None:
+    """One scale for images of these smallest and largest values (ours: no file says which bits are used).
+
+    Whole numbers from 0 on get the fewest bits that hold them, from 0 to 2**bits - 1, so that 8 bits in a
+    16-bit file come out as they went in. Others, signed or far from 0, get their own smallest and largest.
+    None if there are no images.
+    """
+    if not ranges:
+        return None
+    smallest, largest = np.array(ranges, float).T
+    varied = largest > smallest
+    if varied.any():
+        width = float(np.median((largest - smallest)[varied]))
+        low = max(smallest.min(), np.median(smallest[varied]) - REACH * width)
+        high = min(largest.max(), np.median(largest[varied]) + REACH * width)
+    else:
+        low, high = smallest.min(), largest.max()
+    if 0 <= low <= high / 2 and float(low).is_integer() and float(high).is_integer():
+        return 0.0, float(2 ** max(1, int(high).bit_length()) - 1)
+    return float(low), float(high) if high > low else float(low) + 1
+
+
+def to_grey(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
+    """Values of any shape on the scale, rounded; what lies outside is clipped."""
+    low, high = levels
+    exact: NDArray[Any] = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    scaled = (exact - low) / (high - low) * 255
+    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
