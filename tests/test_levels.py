@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -114,6 +114,7 @@ def test_a_hot_pixel_does_not_crush_the_others():
     assert common_levels([]) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(0, 1e9)), min_size=1, max_size=20))
 def test_any_ranges_have_a_scale(starts):
     ranges = [(low, low + width) for low, width in starts]

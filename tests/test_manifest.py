@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvqvae.errors import InputError
@@ -37,6 +37,7 @@ FILES = {"a.png": b"one", "sub/b.png": b"two", "sub/c.png": b"three"}
 ROWS = [row(name, content) for name, content in FILES.items()]
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.builds(

@@ -392,7 +392,7 @@ def test_a_saved_model_scores_as_the_cleaning_did(dirty, cleaned, tmp_path):
     score(result.out, dirty, tmp_path / "scores.csv")
     table = scores_of(tmp_path / "scores.csv")
     model, side = load_model(result.out / "model")
-    assert side == ((28, 28), 1)
+    assert side == ((28, 28), 1, None)
     with Image.open(dirty / "sub" / "010.png") as picture:
         image = np.asarray(picture)[None, None]
     alone = {
