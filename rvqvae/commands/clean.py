@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rvqvae.commands.apply import Applied
     from rvqvae.commands.read import Preview
     from rvqvae.estimator import RobustVQVAE
-    from rvqvae.io.manifest import Row
     from rvqvae.io.ledger import Entry
+    from rvqvae.io.manifest import Row
     from rvqvae.io.reading import Inventory
 
 RESULTS = ("manifest.csv", "report.html", "summary.json", "model")
