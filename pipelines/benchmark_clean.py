@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from pipelines import peers
-from pipelines.pairs import draw
+from pipelines.common import peers
+from pipelines.common.pairs import draw
 from rvqvae.commands.clean import clean
 from rvqvae.commands.options import FitOptions
 from rvqvae.commands.score import score

@@ -33,9 +33,9 @@ from torch.nn import functional as F
 
 import rvqvae.commands.clean as task
 from data.recipes import load
-from pipelines.command import exit_status
-from pipelines.study_cells import claim
-from pipelines.study_tables import Sheet, as_markdown, as_rich
+from pipelines.common.command import exit_status
+from pipelines.common.store import claim
+from pipelines.common.tables import Sheet, as_markdown, as_rich
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.options import FitOptions
 from rvqvae.errors import InputError

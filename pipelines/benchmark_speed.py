@@ -38,8 +38,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data.recipes import load
-from pipelines.command import exit_status
-from pipelines.settings import Settings
+from pipelines.common.command import exit_status
+from pipelines.generation.settings import Settings
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.io.arrays import as_nchw
 from rvqvae.membership import Membership

@@ -19,37 +19,34 @@ from typing import NamedTuple
 
 import numpy as np
 from jsonargparse import auto_cli
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from pipelines import (
-    family_anomaly,
-    family_dimensions,
-    family_features,
-    family_figures,
-    family_generation,
-    family_likelihood,
-    family_recommendation,
+from pipelines.autoencoders import (
+    anomaly,
+    dimensions,
+    features,
+    figures,
+    generation,
+    likelihood,
+    recommendation,
 )
-from pipelines.command import exit_status
-from pipelines.family_bench import Bench, Method
-from pipelines.rows import read_rows, write_rows
-from pipelines.study_cells import claim
-from pipelines.study_tables import Sheet, as_markdown
+from pipelines.autoencoders.bench import Bench, Method
+from pipelines.common.command import exit_status
+from pipelines.common.store import claim, read_rows, write_rows
+from pipelines.common.tables import Sheet, as_markdown, as_rich
 from rvqvae.errors import InputError
 from rvqvae.tracking.runs import Tracker
 
 JOBS: dict[str, dict[str, Method]] = {
-    "likelihood": family_likelihood.METHODS,
-    "dimensions": family_dimensions.METHODS,
-    "classification": family_features.CLASSIFICATION,
-    "neighbour": family_features.NEIGHBOUR,
-    "clustering": family_features.CLUSTERING,
-    "anomaly": family_anomaly.METHODS,
-    "generation": family_generation.METHODS,
-    "recommendation": family_recommendation.METHODS,
+    "likelihood": likelihood.METHODS,
+    "dimensions": dimensions.METHODS,
+    "classification": features.CLASSIFICATION,
+    "neighbour": features.NEIGHBOUR,
+    "clustering": features.CLUSTERING,
+    "anomaly": anomaly.METHODS,
+    "generation": generation.METHODS,
+    "recommendation": recommendation.METHODS,
 }
 WIDTH = 120
 
@@ -96,7 +93,6 @@ def family(
         raise InputError(f"seeds={list(seeds)} are out of range: give at least one, each >= 0")
     if epochs is not None and epochs < 1:
         raise InputError(f"epochs={epochs} is out of range: it must be >= 1")
-    folder.mkdir(parents=True, exist_ok=True)
     claim(folder, {"full_sets": root is not None, "epochs": epochs or 0})
     lines = read_rows(folder / "rows.csv", Line)
     params = {"only": only, "seeds": seeds, "epochs": epochs, "full_sets": root is not None}
@@ -107,7 +103,7 @@ def family(
             missing = [key for key in wanted if (*key, seed) not in done]
             for key in track(missing, f"family, seed {seed}", console=console):
                 lines += measure(bench, *key)
-                write_rows(folder / "rows.csv", lines)
+                write_rows(folder / "rows.csv", Line, lines)
                 fresh = [line for line in lines if line[:3] == (*key, seed)]
                 parent.metrics({"/".join([*key, line.measure]): line.value for line in fresh}, step=seed)
         made = sheets(lines)
@@ -116,7 +112,7 @@ def family(
             console.print(as_rich(sheet))
         parent.text(as_markdown(made), "table.md")
         parent.artifact(folder / "rows.csv")
-        for name, figure in family_figures.figures(folder, lines).items():
+        for name, figure in figures.figures(folder, lines).items():
             parent.figure(figure, f"{name}.png")
     console.print(f"kept in {folder}", highlight=False)
 
@@ -171,16 +167,6 @@ def row(lines: Sequence[Line]) -> list[str]:
     seen = f"{first.seen:,}" if first.seen else ""
     seconds = f"{np.mean([line.seconds for line in lines]):.0f}" if first.seen else ""
     return [first.method, first.measure, value, first.published, target, met, seen, seconds]
-
-
-def as_rich(sheet: Sheet) -> Table:
-    table = Table(title=sheet.title, caption=sheet.note, caption_justify="left", title_justify="left")
-    table.box, table.show_edge = SIMPLE_HEAD, False
-    for i, name in enumerate(sheet.head):
-        table.add_column(name, justify="left" if i < 2 else "right")
-    for line in sheet.lines:
-        table.add_row(*line)
-    return table
 
 
 def main() -> int:

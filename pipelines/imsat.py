@@ -11,11 +11,11 @@ and one with more seeds or methods adds to what there is.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +29,9 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from data.recipes import load
-from pipelines.command import exit_status
-from pipelines.study_cells import claim
-from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
-from rvqvae.atomic import write_atomically
+from pipelines.common.command import exit_status
+from pipelines.common.store import claim, read_rows, write_rows
+from pipelines.common.tables import Sheet, as_markdown, as_rich, spread
 from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances, neighbour_distances
 from rvqvae.errors import InputError
 from rvqvae.features.pretrained import extract_views
@@ -68,7 +67,7 @@ NEIGHBOURS = {"mean": 9.998, "min": 2.718, "median": 10.304, "max": 19.003}
 """Statistics of the distances that the authors released, of pixels / 128 - 1; in truth to the 11th."""
 
 
-class Bench:
+class Digits:
     """The images, what is known of them, and the folder of the results."""
 
     def __init__(
@@ -113,32 +112,32 @@ class Bench:
 # Clusters
 
 
-def measured(bench: Bench, name: str, labels: NDArray[np.int64]) -> Numbers:
-    np.savez(bench.out / f"{name}-seed{bench.seed}.npz", labels=labels)
+def measured(digits: Digits, name: str, labels: NDArray[np.int64]) -> Numbers:
+    np.savez(digits.out / f"{name}-seed{digits.seed}.npz", labels=labels)
     return {
-        "accuracy": clustering_accuracy(bench.labels, labels), "nmi": clustering_nmi(bench.labels, labels),
+        "accuracy": clustering_accuracy(digits.labels, labels), "nmi": clustering_nmi(digits.labels, labels),
     }  # fmt: skip
 
 
-def k_means(bench: Bench) -> Numbers:
-    x = bench.images.reshape(len(bench.images), -1).astype(np.float32)
-    return measured(bench, "k-means", KMeans(10, n_init=1, random_state=bench.seed).fit_predict(x))
+def k_means(digits: Digits) -> Numbers:
+    x = digits.images.reshape(len(digits.images), -1).astype(np.float32)
+    return measured(digits, "k-means", KMeans(10, n_init=1, random_state=digits.seed).fit_predict(x))
 
 
-def joint_k_means(bench: Bench) -> Numbers:
-    found = KMeans(10, n_init=1, random_state=bench.seed).fit_predict(bench.joint)
-    return measured(bench, "joint-k-means", found)
+def joint_k_means(digits: Digits) -> Numbers:
+    found = KMeans(10, n_init=1, random_state=digits.seed).fit_predict(digits.joint)
+    return measured(digits, "joint-k-means", found)
 
 
-def joint_imsat(bench: Bench) -> Numbers:
-    model = IMSAT(hidden=(400, 400), learning_rate=5e-3, **bench.options(8))
-    return measured(bench, "joint-IMSAT", model.fit_predict(bench.joint))
+def joint_imsat(digits: Digits) -> Numbers:
+    model = IMSAT(hidden=(400, 400), learning_rate=5e-3, **digits.options(8))
+    return measured(digits, "joint-IMSAT", model.fit_predict(digits.joint))
 
 
-def imsat(name: str, **changes: Any) -> Callable[[Bench], Numbers]:
-    def run(bench: Bench) -> Numbers:
-        model = IMSAT(**bench.options(CLUSTER_EPOCHS) | changes)
-        return measured(bench, name, model.fit(bench.images, distances=bench.known).labels_)
+def imsat(name: str, **changes: Any) -> Callable[[Digits], Numbers]:
+    def run(digits: Digits) -> Numbers:
+        model = IMSAT(**digits.options(CLUSTER_EPOCHS) | changes)
+        return measured(digits, name, model.fit(digits.images, distances=digits.known).labels_)
 
     return run
 
@@ -146,17 +145,17 @@ def imsat(name: str, **changes: Any) -> Callable[[Bench], Numbers]:
 # Hash codes
 
 
-def retrieved(bench: Bench, codes: NDArray[np.uint8]) -> Numbers:
+def retrieved(digits: Digits, codes: NDArray[np.uint8]) -> Numbers:
     """100 queries of each class against the rest, by Hamming distance, ties as they fall on average.
 
     P@r2 counts an empty ball as 0, as the paper does.
     """
-    draw = np.random.default_rng(bench.seed)
+    draw = np.random.default_rng(digits.seed)
     query = np.concatenate(
-        [draw.permutation(np.flatnonzero(bench.labels == digit))[:QUERIES] for digit in range(10)]
+        [draw.permutation(np.flatnonzero(digits.labels == digit))[:QUERIES] for digit in range(10)]
     )
     gallery = np.setdiff1d(np.arange(len(codes)), query)
-    each = np.array(list(_of_queries(codes, bench.labels, query, gallery)))
+    each = np.array(list(_of_queries(codes, digits.labels, query, gallery)))
     return dict(zip(MEASURES["hash"], each.mean(0).tolist(), strict=True))
 
 
@@ -172,22 +171,22 @@ def _of_queries(
         yield from zip(average_precision(distances, relevant), top, ball, strict=True)
 
 
-def pca_codes(bench: Bench) -> Numbers:
+def pca_codes(digits: Digits) -> Numbers:
     """Signs of the leading principal components: the floor that hashing without learning sets."""
-    x = bench.images.reshape(len(bench.images), -1).astype(np.float32)
+    x = digits.images.reshape(len(digits.images), -1).astype(np.float32)
     projected = PCA(BITS, svd_solver="covariance_eigh").fit_transform(x)
-    return retrieved(bench, np.packbits(projected > 0, axis=1))
+    return retrieved(digits, np.packbits(projected > 0, axis=1))
 
 
-def imsat_hash(**changes: Any) -> Callable[[Bench], Numbers]:
-    def run(bench: Bench) -> Numbers:
-        model = IMSATHash(n_bits=BITS, **bench.options(HASH_EPOCHS) | changes)
-        return retrieved(bench, model.fit(bench.images, distances=bench.known).pack(bench.images))
+def imsat_hash(**changes: Any) -> Callable[[Digits], Numbers]:
+    def run(digits: Digits) -> Numbers:
+        model = IMSATHash(n_bits=BITS, **digits.options(HASH_EPOCHS) | changes)
+        return retrieved(digits, model.fit(digits.images, distances=digits.known).pack(digits.images))
 
     return run
 
 
-METHODS: dict[str, tuple[str, Callable[[Bench], Numbers]]] = {
+METHODS: dict[str, tuple[str, Callable[[Digits], Numbers]]] = {
     "k-means": ("cluster", k_means),
     "linear-RIM": ("cluster", imsat("linear-RIM", hidden=(), augmentations=())),
     "deep-RIM": ("cluster", imsat("deep-RIM", augmentations=())),
@@ -205,12 +204,16 @@ METHODS: dict[str, tuple[str, Callable[[Bench], Numbers]]] = {
 
 
 class Row(NamedTuple):
-    """What one method yields with one seed."""
+    """What one method yields with one seed; nan is not measured."""
 
     method: str
     seed: int
-    numbers: Numbers
     seconds: float
+    accuracy: float = nan
+    nmi: float = nan
+    map: float = nan
+    precision_500: float = nan
+    precision_r2: float = nan
 
 
 def run(
@@ -241,41 +244,40 @@ def run(
         raise InputError(f"seeds={list(seeds)} are out of range: give at least one, each >= 0")
     if epochs is not None and epochs < 1:
         raise InputError(f"epochs={epochs} is out of range: it must be >= 1")
-    (folder / "rows").mkdir(parents=True, exist_ok=True)
     claim(folder, {"full_set": root is not None, "epochs": epochs or 0})
+    rows = read_rows(folder / "rows.csv", Row)
     params = {"only": only, "seeds": seeds, "epochs": epochs, "full_set": root is not None}
     with Tracker("imsat", run_name="imsat", params=params, directory=folder, enabled=tracking) as tracker:
         for seed in seeds:
-            bench = Bench(root, seed, epochs, folder, device)
+            digits = Digits(root, seed, epochs, folder, device)
             for name in only or METHODS:
-                path = folder / "rows" / f"{name}-seed{seed}.json"
-                if not path.exists():
+                if (name, seed) not in {row[:2] for row in rows}:
                     console.print(f"{name}, seed {seed}", highlight=False)
-                    row = measure(bench, name)
-                    write_atomically(path, (json.dumps(row._asdict()) + "\n").encode())
-                    tracker.metrics({f"{name}/{key}": value for key, value in row.numbers.items()}, step=seed)
-        rows = [Row(**json.loads(path.read_text())) for path in sorted((folder / "rows").glob("*.json"))]
-        made = [*sheets(rows, bench), check(bench)]
+                    rows.append(measure(digits, name))
+                    write_rows(folder / "rows.csv", Row, rows)
+                    numbers = {f"{name}/{key}": getattr(rows[-1], key) for key in MEASURES[METHODS[name][0]]}
+                    tracker.metrics(numbers, step=seed)
+        made = [*sheets(rows, digits), check(digits)]
         for sheet in made:
             console.print(as_rich(sheet))
         tracker.text(as_markdown(made), "table.md")
-        if picture := clusters_figure(bench):
+        if picture := clusters_figure(digits):
             tracker.figure(picture, "clusters.png")
     console.print(f"kept in {folder}", highlight=False)
 
 
-def measure(bench: Bench, name: str) -> Row:
+def measure(digits: Digits, name: str) -> Row:
     _, method = METHODS[name]
     if "joint" in name:
-        _ = bench.joint  # Outside of the time, as are the distances.
+        _ = digits.joint  # Outside of the time, as are the distances.
     elif name.startswith(("IMSAT", "deep", "linear", "hash")):
-        _ = bench.distances
+        _ = digits.distances
     begin = time.perf_counter()
-    numbers = method(bench)
-    return Row(name, bench.seed, numbers, round(time.perf_counter() - begin, 1))
+    numbers = method(digits)
+    return Row(name, digits.seed, round(time.perf_counter() - begin, 1), **numbers)
 
 
-def sheets(rows: list[Row], bench: Bench) -> list[Sheet]:
+def sheets(rows: list[Row], digits: Digits) -> list[Sheet]:
     """Clusters and codes: mean and standard deviation of the seeds, the published figure, the target."""
     made = []
     for kind, measures in MEASURES.items():
@@ -286,15 +288,15 @@ def sheets(rows: list[Row], bench: Bench) -> list[Sheet]:
                 cells = []
                 for key in measures:
                     cells += [
-                        spread([row.numbers[key] for row in here]),
+                        spread([getattr(row, key) for row in here]),
                         PUBLISHED.get(name, {}).get(key, ""),
                     ]
                 seconds = f"{np.mean([row.seconds for row in here]):.0f}"
-                lines.append([name, *cells, target(name, here, bench.full), str(len(here)), seconds])
+                lines.append([name, *cells, target(name, here, digits.full), str(len(here)), seconds])
         head = ["method"]
         for title in measures.values():
             head += [title, "published"]
-        note = f"{len(bench.images):,} images; seconds without features and neighbours"
+        note = f"{len(digits.images):,} images; seconds without features and neighbours"
         made.append(Sheet(kind, [*head, "target", "seeds", "seconds"], lines, note))
     return [sheet for sheet in made if sheet.lines]
 
@@ -304,37 +306,37 @@ def target(name: str, rows: list[Row], full: bool) -> str:
     if not found or not full:
         return ""
     key, value = found[0]
-    met = np.mean([row.numbers[key] for row in rows]) >= value
+    met = np.mean([getattr(row, key) for row in rows]) >= value
     return f"≥ {value:.2f}: {'met' if met else 'missed'}"
 
 
-def check(bench: Bench) -> Sheet:
+def check(digits: Digits) -> Sheet:
     """Whether the distances are those that the authors released."""
     lines = []
-    for t, values in bench.distances.items():
+    for t, values in digits.distances.items():
         numbers = (values.mean(), values.min(), np.median(values), values.max())
         lines.append([f"{t}th neighbour", *(f"{number:.3f}" for number in numbers)])
     lines.append(["authors' file (70,000)", *(f"{value:.3f}" for value in NEIGHBOURS.values())])
     return Sheet("distances", ["", *NEIGHBOURS], lines, "pixels / 128 - 1")
 
 
-def clusters_figure(bench: Bench) -> Figure | None:
+def clusters_figure(digits: Digits) -> Figure | None:
     """A row of images, drawn at random, for each cluster; those of another digit than most are framed."""
-    path = bench.out / f"IMSAT-VAT-seed{bench.seed}.npz"
+    path = digits.out / f"IMSAT-VAT-seed{digits.seed}.npz"
     if not path.exists():
         return None
     with np.load(path) as arrays:
         found = arrays["labels"]
     draw, rows, captions, framed = np.random.default_rng(0), {}, {}, {}
-    digits = [np.bincount(bench.labels[found == k], minlength=10) for k in range(10)]
-    for k in sorted(range(10), key=lambda k: int(digits[k].argmax())):
+    counts = [np.bincount(digits.labels[found == k], minlength=10) for k in range(10)]
+    for k in sorted(range(10), key=lambda k: int(counts[k].argmax())):
         members = np.flatnonzero(found == k)
         if len(members):
             title, some = f"cluster {k}", draw.permutation(members)[:SHOWN]
-            rows[title] = bench.images[some, None]
-            captions[title] = f"{digits[k].max() / len(members):.1%} {digits[k].argmax()}s"
-            framed[title] = bench.labels[some] != digits[k].argmax()
-    accuracy = clustering_accuracy(bench.labels, found)
+            rows[title] = digits.images[some, None]
+            captions[title] = f"{counts[k].max() / len(members):.1%} {counts[k].argmax()}s"
+            framed[title] = digits.labels[some] != counts[k].argmax()
+    accuracy = clustering_accuracy(digits.labels, found)
     note = (
         f"IMSAT (VAT), {len(found):,} digits without labels: accuracy {accuracy:.3f}. Framed: another digit."
     )

@@ -35,10 +35,9 @@ from rich.console import Console
 from sklearn.decomposition import PCA
 
 from data.recipes import load
-from pipelines.command import exit_status
-from pipelines.rows import read_rows, write_rows
-from pipelines.study_cells import claim
-from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
+from pipelines.common.command import exit_status
+from pipelines.common.store import claim, read_rows, write_rows
+from pipelines.common.tables import Sheet, as_markdown, as_rich, spread
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.family import PQVAE
@@ -74,7 +73,7 @@ class Split(NamedTuple):
     """Rows of the gallery that the methods learn from."""
 
 
-class Settings(NamedTuple):
+class Training(NamedTuple):
     """Of PQ-VAE."""
 
     epochs: int
@@ -133,12 +132,11 @@ def retrieval(
             raise InputError(f"{name}={value} is out of range: it must be >= {low}")
     if not seeds or min(seeds) < 0:
         raise InputError(f"seeds={list(seeds)} are out of range: give at least one, each >= 0")
-    folder, console, settings = Path(out), Console(), Settings(epochs, strength)
+    folder, console, training = Path(out), Console(), Training(epochs, strength)
     halves = [load(data, root, train) for train in (True, False)]
     images, labels = (np.concatenate(part) for part in zip(*halves, strict=True))
-    folder.mkdir(parents=True, exist_ok=True)
     params: dict[str, Any] = {"data": data, "full_set": root is not None, "queries": queries, "learn": learn}
-    claim(folder, params | settings._asdict())
+    claim(folder, params | training._asdict())
     faiss = importlib.util.find_spec("faiss") is not None
     if not faiss:
         console.print("faiss is not installed (uv sync --group peers): PQ, OPQ and the times are left out")
@@ -153,13 +151,13 @@ def retrieval(
                         continue
                     console.print(f"{name}, {length} bits, seed {seed}")
                     begin = perf_counter()
-                    found = method(split, length, seed, settings)
+                    found = method(split, length, seed, training)
                     seconds = round(perf_counter() - begin, 1)
                     for kind, distances in found.items():
                         rows.append(Row(kind, length, seed, *measure(split, distances), seconds))
                         run.metrics({f"{kind}/{length}/mAP": rows[-1].map}, step=seed)
                     keep(folder, (name, length, seed), split, found[name])
-                    write_rows(folder / "rows.csv", rows)
+                    write_rows(folder / "rows.csv", Row, rows)
         sheets = [table([r for r in rows if r.seed in seeds and r.bits in bits], note_of(images, params))]
         if faiss and codes:
             sheets.append(times(folder / f"times-{codes}.json", codes))
@@ -194,8 +192,8 @@ def split_of(
 # Methods
 
 
-def pq_vae(split: Split, bits: int, seed: int, settings: Settings) -> dict[str, Distances]:
-    model = PQVAE(n_codebooks=bits // 8, random_state=seed, **settings._asdict())
+def pq_vae(split: Split, bits: int, seed: int, training: Training) -> dict[str, Distances]:
+    model = PQVAE(n_codebooks=bits // 8, random_state=seed, **training._asdict())
     model.fit(split.gallery[split.learn])
     index, asked = model.index(split.gallery), model.encode(split.queries)
     return {
@@ -204,11 +202,11 @@ def pq_vae(split: Split, bits: int, seed: int, settings: Settings) -> dict[str, 
     }
 
 
-def pq(split: Split, bits: int, seed: int, settings: Settings) -> dict[str, Distances]:
+def pq(split: Split, bits: int, seed: int, training: Training) -> dict[str, Distances]:
     return {"PQ": product_codes(*pixels(split), split.learn, bits // 8, seed)}
 
 
-def opq(split: Split, bits: int, seed: int, settings: Settings) -> dict[str, Distances]:
+def opq(split: Split, bits: int, seed: int, training: Training) -> dict[str, Distances]:
     import faiss
 
     gallery, asked = pixels(split)
@@ -235,7 +233,7 @@ def product_codes(
     return lambda part: index.distances(asked[part])
 
 
-def itq(split: Split, bits: int, seed: int, settings: Settings) -> dict[str, Distances]:
+def itq(split: Split, bits: int, seed: int, training: Training) -> dict[str, Distances]:
     """Signs of leading principal components, rotated so that little is lost by keeping signs alone."""
     gallery, asked = pixels(split)
     space = PCA(bits, svd_solver="covariance_eigh").fit(gallery[split.learn])

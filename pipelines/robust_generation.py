@@ -26,10 +26,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.recipes import load
-from pipelines.command import exit_status
-from pipelines.methods import SHOWN, Bench, Images, load_bench, run_method
-from pipelines.report import csv_table, markdown_table, rich_table
-from pipelines.settings import Settings, claim, parse
+from pipelines.common.command import exit_status
+from pipelines.common.store import claim
+from pipelines.common.tables import as_markdown, as_rich
+from pipelines.generation.methods import SHOWN, Images, Reference, load_reference, run_method
+from pipelines.generation.settings import FREE, Settings, parse
+from pipelines.generation.table import csv_table, sheet
 from rvqvae.atomic import write_atomically
 from rvqvae.contamination import Contaminated, contaminate, save_manifest
 from rvqvae.errors import InputError
@@ -49,7 +51,7 @@ TITLES = {
 def run_seed(
     seed: int,
     mixture: Contaminated,
-    bench: Callable[[], Bench],
+    reference: Callable[[], Reference],
     settings: Settings,
     parent: Tracker,
     show: Callable[[str, int], object],
@@ -72,12 +74,12 @@ def run_seed(
         show(f"{name}, seed {seed}", 0)
         if name == "real":
             clean = np.flatnonzero(~mixture.is_outlier)[: settings.samples]
-            rows[name] = bench().measure(mixture.images[clean], extract_features(mixture.images[clean]))
+            rows[name] = reference().measure(mixture.images[clean], extract_features(mixture.images[clean]))
         else:
             params = {"method": name} | settings.identity | {"seed": seed}
             with parent.child(path.parent.name, params) as child:
                 rows[name] = run_method(
-                    name, mixture, start, bench(), settings, seed, child, lambda: show("", 1)
+                    name, mixture, start, reference(), settings, seed, child, lambda: show("", 1)
                 )  # fmt: skip
         rows[name] = {"method": name, "seed": seed} | rows[name]
         write_json(path, {"fingerprint": digest} | rows[name])
@@ -91,7 +93,7 @@ def run(settings: Settings, console: Console) -> None:
     held_out = [as_nchw(load(name, settings.root, train=False)[0]) for name in sources]
     mixtures = {s: contaminate(*pools, settings.rate, s, total=settings.total) for s in settings.seeds}
     out = Path(settings.out)
-    claim(out, settings)
+    claim(out, asdict(settings), FREE)
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %,"),
         TimeRemainingColumn(), TextColumn("left"), console=console, disable=not console.is_terminal,
@@ -113,21 +115,21 @@ def run(settings: Settings, console: Console) -> None:
             if description and not console.is_terminal:
                 console.print(description)
 
-        bench = cache(lambda: load_bench(held_out, settings))
-        rows = [row for s, m in mixtures.items() for row in run_seed(s, m, bench, settings, parent, show)]
+        reference = cache(lambda: load_reference(held_out, settings))
+        rows = [row for s, m in mixtures.items() for row in run_seed(s, m, reference, settings, parent, show)]
         note = (
             f"{settings.rate:.0%} {settings.outliers} among {settings.inliers}, "
             f"{len(mixtures[settings.seeds[0]].images):,} images, {settings.samples:,} samples, "
             f"{min(settings.samples, len(held_out[0])):,} reference images"
         )
-        parent.text(markdown_table(rows, note), "table.md")
+        parent.text(as_markdown([sheet(rows, note)]), "table.md")
         parent.text(csv_table(rows), "table.csv")
         write_json(out / "results.json", {"settings": asdict(settings), "note": note, "rows": rows})
         parent.artifact(out / "results.json")
         parent.figure(
             overview(out, settings, mixtures[settings.seeds[0]], held_out[0], rows), "generation.png"
         )
-    console.print(rich_table(rows, note))
+    console.print(as_rich(sheet(rows, note)))
     console.print(f"kept in {out}", highlight=False)
 
 

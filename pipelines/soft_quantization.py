@@ -19,28 +19,31 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal, NamedTuple, cast
 
+import matplotlib
 import numpy as np
 import torch
 from jsonargparse import auto_cli
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data.recipes import load
-from pipelines.command import exit_status
-from pipelines.rows import read_rows, write_rows
-from pipelines.soft_quantization_figures import latents_figure
-from pipelines.study_cells import claim
-from pipelines.study_tables import Sheet, as_markdown, as_rich, spread
+from pipelines.common.command import exit_status
+from pipelines.common.store import claim, read_rows, write_rows
+from pipelines.common.tables import Sheet, as_markdown, as_rich, spread
 from rvqvae.atomic import write_atomically
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.family import VAE, Autoencoder, DenoisingAE, Network, SoftVQVAE
 from rvqvae.family.variational import Gaussian
+from rvqvae.figures import STYLE
 from rvqvae.metrics import clustering_accuracy, clustering_nmi
 from rvqvae.tracking.runs import Tracker
 
@@ -50,6 +53,9 @@ PUBLISHED = {"soft VQ-VAE": "0.780", "soft VQ-VAE, as released": "0.780"}
 """Clustering accuracy on MNIST: the output of the authors' notebook, one run. Of the tables of the paper, and
 so of the other rows, no text was available."""
 WIDTH = 130
+POINTS = 2000
+"""Codes that the picture shows: more would hide each other."""
+COLOURS = matplotlib.colormaps["tab10"]
 
 
 class WeightedVAE(VAE):
@@ -131,7 +137,6 @@ def soft_quantization(
     if restarts < 1:
         raise InputError(f"restarts={restarts} is out of range: it must be >= 1")
     settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    folder.mkdir(parents=True, exist_ok=True)
     claim(folder, {"full_set": root is not None, "restarts": restarts, "precision": precision} | settings)
     train, test = load("mnist", root), load("mnist", root, train=False)
     rows = read_rows(folder / "rows.csv", Row)
@@ -154,7 +159,7 @@ def soft_quantization(
                 row, codes = measure(name, model, train, test, restarts, precision)
                 rows.append(row)
                 keep(folder, row, codes, test[1])
-                write_rows(folder / "rows.csv", rows)
+                write_rows(folder / "rows.csv", Row, rows)
                 numbers = {key: getattr(row, key) for key in ("accuracy", "nmi", "linear", "error")}
                 run.metrics({f"{name}/{key}": value for key, value in numbers.items()}, step=seed)
         sheet = table(rows, title)
@@ -239,6 +244,35 @@ def kept(folder: Path, row: Row) -> tuple[NDArray[np.float32], NDArray[np.int64]
 
 def array(folder: Path, row: Row) -> Path:
     return folder / "arrays" / f"{row.model.replace(' ', '-')}-seed{row.seed}.npz"
+
+
+def latents_figure(
+    panels: dict[str, tuple[NDArray[np.float32], NDArray[np.int64], float]], seed: int
+) -> Figure:
+    """``panels``: codes (N, D), digits (N,) and clustering accuracy of each model, side by side."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((4.4 * len(panels), 5.0), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for panel, (name, (codes, labels, accuracy)) in zip(axes, panels.items(), strict=True):
+            points, digits = project(codes[:POINTS], seed), labels[:POINTS]
+            panel.scatter(*points.T, s=7, linewidths=0, alpha=0.75, color=COLOURS(digits))
+            panel.set_title(f"{name}: clustering accuracy {accuracy:.3f}")
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+        handles = [
+            Line2D([], [], marker="o", linestyle="", markersize=6, color=COLOURS(digit), label=str(digit))
+            for digit in range(10)
+        ]
+        figure.legend(handles=handles, title="digit (not known to the models)", loc="outside lower center",
+                      ncols=10, columnspacing=1.2, handletextpad=0.1)  # fmt: skip
+        figure.suptitle("Codes before the quantiser, test digits, t-SNE", x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def project(codes: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """(N, D) -> (N, 2) by t-SNE, which keeps neighbours and not distances."""
+    perplexity = min(30.0, (len(codes) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes)
 
 
 def main(arguments: list[str] | None = None) -> int:

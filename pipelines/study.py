@@ -25,21 +25,14 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
-from pipelines import peers as others
-from pipelines import study_figures, study_tables
-from pipelines.command import exit_status
-from pipelines.pairs import draw, require
-from pipelines.study_cells import (
-    NAN,
-    Cell,
-    append,
-    claim,
-    metered,
-    probability_file,
-    read,
-    write,
-)
-from pipelines.study_own import METHODS, OWN, Images, Vector
+from pipelines.common import peers as others
+from pipelines.common.command import exit_status
+from pipelines.common.pairs import draw, require
+from pipelines.common.store import append_row, claim, read_rows, write_rows
+from pipelines.common.tables import as_markdown, as_rich
+from pipelines.detection import figures, tables
+from pipelines.detection.cells import NAN, Cell, metered, probability_file
+from pipelines.detection.own import METHODS, OWN, Images, Vector
 from rvqvae.contamination import Contaminated
 from rvqvae.errors import InputError
 from rvqvae.tracking.runs import Tracker
@@ -167,7 +160,7 @@ def study(
     folder, console = Path(out), Console()
     check(pairs, rates, seeds, clean, total, methods, peers)
     claim(folder, {"total": total, "full_sets": root is not None, "epochs": epochs})
-    cells = read(folder / "cells.csv")
+    cells = read_rows(folder / "cells.csv", Cell)
     wanted = [(p, r, s) for s in seeds for p in pairs for r in rates] + [
         (c, 0.0, s) for s in seeds for c in clean
     ]
@@ -222,7 +215,7 @@ def fill(
 ) -> None:
     """Measure the cells that are not there yet, and keep each at once."""
     path = folder / "cells.csv"
-    write(path, cells)
+    write_rows(path, Cell, cells)
     done = {cell[:4] for cell in cells}
     missing = {
         key: [name for name in (*methods, *comparable(peers, *key[:2])) if (*key, name) not in done]
@@ -232,7 +225,7 @@ def fill(
         case = Case(*key, total, root)
         for method in missing[key]:
             cells.append(case.measure(method, epochs, folder))
-            append(path, cells[-1])
+            append_row(path, cells[-1])
 
 
 def comparable(peers: tuple[str, ...], pair: str, rate: float) -> list[str]:
@@ -242,17 +235,17 @@ def comparable(peers: tuple[str, ...], pair: str, rate: float) -> list[str]:
 
 def report(parent: Tracker, folder: Path, cells: list[Cell], console: Console) -> None:
     """Tables and figures to the folder, and all of it to MLflow: a run for each method, inside one."""
-    sheets = study_tables.sheets(cells)
+    sheets = tables.sheets(cells)
     console.width = max(console.width, WIDTH)
     for sheet in sheets:
-        console.print(study_tables.as_rich(sheet))
-    parent.text(study_tables.as_markdown(sheets), "table.md")
+        console.print(as_rich(sheet))
+    parent.text(as_markdown(sheets), "table.md")
     parent.artifact(folder / "cells.csv")
-    for name, figure in study_figures.figures(folder, cells).items():
+    for name, figure in figures.figures(folder, cells).items():
         parent.figure(figure, f"{name}.png")
-    for method in study_tables.methods(cells):
+    for method in tables.methods(cells):
         with parent.child(method, {"method": method}) as child:
-            for percent, values in study_tables.curves(cells, method).items():
+            for percent, values in tables.curves(cells, method).items():
                 child.metrics(values, step=percent)
     console.print(f"kept in {folder}", highlight=False)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.settings import Settings, parse
+from pipelines.generation.settings import Settings, parse
 from rvqvae.tracking.runs import flatten
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*"))

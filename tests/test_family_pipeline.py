@@ -5,20 +5,13 @@ import csv
 import numpy as np
 import pytest
 
-from pipelines import (
-    family,
-    family_anomaly,
-    family_bench,
-    family_dimensions,
-    family_features,
-    family_likelihood,
-    peers,
-    study,
-    study_cells,
-    study_figures,
-    study_tables,
-)
-from pipelines.family_recommendation import ITEMS, NOISE, USERS, baseline, ratings
+from pipelines import family, study
+from pipelines.autoencoders import anomaly, dimensions, features, likelihood
+from pipelines.autoencoders import bench as benches
+from pipelines.autoencoders.recommendation import ITEMS, NOISE, USERS, baseline, ratings
+from pipelines.common import peers, store
+from pipelines.detection import figures, tables
+from pipelines.detection.cells import Cell
 from rvqvae.errors import InputError
 from rvqvae.family import Autoencoder
 
@@ -33,7 +26,7 @@ def few(monkeypatch):
     def loaded(name, root=None, train=True):
         return tuple(part[:300] for part in load(name, root, train))
 
-    monkeypatch.setattr(family_bench, "load", loaded)
+    monkeypatch.setattr(benches, "load", loaded)
 
 
 def run(out, **arguments):
@@ -43,8 +36,8 @@ def run(out, **arguments):
 
 
 def test_methods_are_measured_once_and_kept(tmp_path, few, monkeypatch):
-    fits, real = [], family_bench.Bench.fit
-    monkeypatch.setattr(family_bench.Bench, "fit", lambda *args: fits.append(args[1]) or real(*args))
+    fits, real = [], benches.Bench.fit
+    monkeypatch.setattr(benches.Bench, "fit", lambda *args: fits.append(args[1]) or real(*args))
     rows = run(tmp_path, only=("PCA-2", "AE-2"))
     assert [row["method"] for row in rows] == ["PCA-2"] * 2 + ["AE-2"] * 2 and len(fits) == 1
     again = run(tmp_path, only=("PCA-2", "AE-2"), seeds=(0, 1))
@@ -58,7 +51,7 @@ def test_methods_are_measured_once_and_kept(tmp_path, few, monkeypatch):
 
 
 def test_a_models_cost_counts_wherever_it_is_used(few, tmp_path):
-    bench = family_bench.Bench(None, 0, 2, tmp_path)
+    bench = benches.Bench(None, 0, 2, tmp_path)
     make = lambda: bench.fit(Autoencoder(hidden=(8,), latent_dim=2), bench.train[0])  # noqa: E731
     first = bench.once("a", make)
     bench.costs.clear()
@@ -100,32 +93,31 @@ def test_jobs_and_methods_can_be_chosen():
 def test_binary_images_keep_their_greys_on_average():
     image = np.full((400, 8, 8), 51, np.uint8)
     image[:, 0] = [0] * 8
-    made = family_likelihood.binarised(image)
+    made = likelihood.binarised(image)
     assert set(np.unique(made)) == {0, 255} and not made[:, 0].any()
     assert made[:, 1:].mean() == pytest.approx(51, rel=0.05)
-    assert np.array_equal(made, family_likelihood.binarised(image))
-    assert not np.array_equal(made, family_likelihood.binarised(image, 1))
+    assert np.array_equal(made, likelihood.binarised(image))
+    assert not np.array_equal(made, likelihood.binarised(image, 1))
 
 
 def test_the_error_is_summed_over_pixels():
     images = np.array([[[0, 255]], [[255, 255]]], np.uint8)
-    assert family_dimensions.squared_error(images, np.zeros((2, 2))) == pytest.approx(1.5)
+    assert dimensions.squared_error(images, np.zeros((2, 2))) == pytest.approx(1.5)
 
 
 def test_contrast_is_normalised_image_by_image():
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    made = family_anomaly.contrast_normalised(images)
+    made = anomaly.contrast_normalised(images)
     assert made.shape == (5, 784) and made.dtype == np.float32
     np.testing.assert_allclose(made.mean(1), 0, atol=1e-6)
     np.testing.assert_allclose(np.abs(made).mean(1), 1, rtol=1e-5)
-    np.testing.assert_allclose(family_anomaly.contrast_normalised(images // 2 * 2), made, atol=0.05)
+    np.testing.assert_allclose(anomaly.contrast_normalised(images // 2 * 2), made, atol=0.05)
 
 
 def test_the_published_network_takes_rows_and_learns():
     x = np.random.default_rng(0).random((60, 784)) ** 4
     short, longer = (
-        family_anomaly.PublishedAE(epochs=epochs, random_state=0, learning_rate=1e-2).fit(x)
-        for epochs in (1, 8)
+        anomaly.PublishedAE(epochs=epochs, random_state=0, learning_rate=1e-2).fit(x) for epochs in (1, 8)
     )
     assert short.encode(x).shape == (60, 32) and short.reconstruct(x).shape == x.shape
     assert longer.score_samples(x).mean() > short.score_samples(x).mean()
@@ -133,9 +125,9 @@ def test_the_published_network_takes_rows_and_learns():
 
 def test_labelled_rows_are_as_many_of_each_class():
     labels = np.repeat(np.arange(10), 50)
-    rows = family_features.labelled(labels, 100, 0)
+    rows = features.labelled(labels, 100, 0)
     assert np.array_equal(np.bincount(labels[rows]), [10] * 10) and len(set(rows)) == 100
-    assert not np.array_equal(rows, family_features.labelled(labels, 100, 1))
+    assert not np.array_equal(rows, features.labelled(labels, 100, 1))
 
 
 def test_the_ratings_are_what_they_are_said_to_be():
@@ -160,17 +152,17 @@ def test_members_are_measured_on_held_out_images_even_where_training_had_no_outl
     rates, out = (0.0, 0.3), str(tmp_path)
     wanted = {"pairs": ("mnist/noise",), "rates": rates, "clean": ("mnist",), "total": 100}
     study.study(**wanted, methods=(), peers=("AE", "LOF"), out=out, tracking=False)
-    cells = {cell[:4]: cell for cell in study_cells.read(tmp_path / "cells.csv")}
+    cells = {cell[:4]: cell for cell in store.read_rows(tmp_path / "cells.csv", Cell)}
     ours = [cells["mnist/noise", rate, 0, "AE"] for rate in rates]
     assert set(cells) == {cell[:4] for cell in ours} | {("mnist/noise", 0.3, 0, "LOF")}
     assert np.isnan(ours[0].auroc) and ours[0].heldout_auroc == 1 and ours[1].heldout_auroc > 0.9
     assert np.isnan(cells["mnist/noise", 0.3, 0, "LOF"].heldout_auroc)
     text = (tmp_path / "table.md").read_text()
     assert "## Held-out AUROC" in text and "| mnist/noise | AE | 1.000 |" in text
-    sheet = study_tables.heldout_sheet(ours)
+    sheet = tables.heldout_sheet(ours)
     assert sheet.head == ["pair", "method", "0", "0.3"] and sheet.lines[0][2] == "1.000"
 
 
 def test_every_member_of_the_study_has_a_look_of_its_own():
-    looks = [tuple(map(str, study_figures.look_of(name).values())) for name in peers.PEERS]
+    looks = [tuple(map(str, figures.look_of(name).values())) for name in peers.PEERS]
     assert len(set(looks)) == len(peers.PEERS)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import methods, robust_generation
-from pipelines.report import COLUMNS, markdown_table
+from pipelines import robust_generation
+from pipelines.common.tables import as_markdown
+from pipelines.generation import methods
+from pipelines.generation.table import COLUMNS, sheet
 from rvqvae.contamination import load_manifest
 from rvqvae.metrics import Judge
 from rvqvae.tracking.runs import Tracker
@@ -107,7 +109,7 @@ def test_artifacts(finished):
 def test_the_same_command_does_nothing_twice(finished, monkeypatch):
     before = rows(finished)
     monkeypatch.setattr(robust_generation, "run_method", None)
-    monkeypatch.setattr(robust_generation, "load_bench", None)
+    monkeypatch.setattr(robust_generation, "load_reference", None)
     assert run(finished) == 0
     assert rows(finished) == before
 
@@ -207,8 +209,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
 
 
 def test_several_seeds_give_mean_and_spread():
-    table = markdown_table([{"method": "robust", "auroc": x} for x in (0.9, 1.0)], "note")
-    assert "| AUROC | 0.950 ± 0.071 |" in table
+    table = as_markdown([sheet([{"method": "robust", "auroc": x} for x in (0.9, 1.0)], "note")])
+    assert "| AUROC | 0.950 ±0.071 |" in table
     assert "| purity |  |" in table
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines import retrieval as pipeline
-from pipelines.retrieval import Row, Settings, Split, main, measure, split_of, table
-from pipelines.rows import read_rows
+from pipelines.common.store import read_rows
+from pipelines.retrieval import Row, Split, Training, main, measure, split_of, table
 
 TINY = [
     "--bits",
@@ -58,7 +58,7 @@ def test_itq_counts_the_bits_that_differ_and_keeps_near_what_is_near():
     gallery = rng.integers(0, 256, (300, 6, 6), np.uint8)
     labels = np.zeros(300, np.int64)
     split = Split(gallery[:20], labels[:20], gallery, labels, np.arange(300))
-    distances = pipeline.itq(split, 8, 0, Settings(1, 1.0))["ITQ"](slice(None))
+    distances = pipeline.itq(split, 8, 0, Training(1, 1.0))["ITQ"](slice(None))
     assert distances.shape == (20, 300) and set(np.unique(distances)) <= set(range(9))
     assert (distances[np.arange(20), np.arange(20)] == 0).all()
     exact = np.square(gallery[:20, None].astype(float) - gallery).sum((2, 3))

@@ -100,7 +100,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path, capsys):
     assert "another --out" in capsys.readouterr().err
     (tmp_path / "rows.csv").write_text("model,seed\n")
     run(tmp_path, "--models=[AE]", status=2)
-    assert "other columns" in capsys.readouterr().err
+    assert "of another version" in capsys.readouterr().err
 
 
 def test_the_verdict_is_plain():

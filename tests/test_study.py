@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from pipelines import pairs, peers, study, study_cells, study_figures, study_tables
-from pipelines.study_cells import Cell
+from pipelines import study
+from pipelines.common import pairs, peers, store
+from pipelines.common.tables import as_markdown
+from pipelines.detection import figures, tables
+from pipelines.detection.cells import Cell, metered, probability_file
 from rvqvae.errors import InputError
 
 OURS = Cell("a/b", 0.2, 0, "rvqvae", 100, 0.9, rate_low=0.1, rate_high=0.3, estimated_rate=0.25)
@@ -32,10 +35,10 @@ def test_cells_survive_a_kill_and_are_measured_once(tmp_path, measured):
     study.study(**arguments, peers=("MCD",))
     noise = ("mnist/noise", 0.2, 0)
     assert measured == [(*noise, "rvqvae"), (*noise, "MCD"), ("mnist:4", 0.0, 0, "rvqvae")]
-    cells = study_cells.read(tmp_path / "cells.csv")
+    cells = store.read_rows(tmp_path / "cells.csv", Cell)
     assert [cell[:4] for cell in cells] == measured
     assert 0 <= cells[0].auroc <= 1 and np.isnan(cells[2].auroc) and cells[0].seconds > 0
-    with np.load(study_cells.probability_file(tmp_path, cells[0])) as kept:
+    with np.load(probability_file(tmp_path, cells[0])) as kept:
         assert kept["probability"].shape == (300,) and kept["is_outlier"].sum() == 60
 
     file = tmp_path / "cells.csv"
@@ -54,15 +57,17 @@ def test_cells_survive_a_kill_and_are_measured_once(tmp_path, measured):
 def test_cells_of_another_version_are_refused(tmp_path):
     (tmp_path / "cells.csv").write_text("pair,rate,seconds\nmnist:4,0.1,3.0\n")
     with pytest.raises(InputError, match=r"columns pair, rate, seconds, not .*another --out"):
+        store.read_rows(tmp_path / "cells.csv", Cell)
+    with pytest.raises(InputError, match=r"is not empty: choose another --out"):
         study.study(out=str(tmp_path), peers=(), tracking=False)
 
 
 def test_cells_are_read_as_they_were_written(tmp_path):
     cells = [OURS, OURS._replace(method="MCD", verdict="clean"), OURS._replace(pair="a, b")]
-    study_cells.write(tmp_path / "cells.csv", cells[:1])
+    store.write_rows(tmp_path / "cells.csv", Cell, cells[:1])
     for cell in cells[1:]:
-        study_cells.append(tmp_path / "cells.csv", cell)
-    assert repr(study_cells.read(tmp_path / "cells.csv")) == repr(cells)
+        store.append_row(tmp_path / "cells.csv", cell)
+    assert repr(store.read_rows(tmp_path / "cells.csv", Cell)) == repr(cells)
 
 
 @pytest.mark.parametrize(
@@ -168,48 +173,48 @@ def test_views_have_a_row_for_each_image():
 
 
 def test_cost_is_that_of_the_work_alone():
-    result, cost = study_cells.metered(lambda: np.ones(2**28, np.uint8).sum())
+    result, cost = metered(lambda: np.ones(2**28, np.uint8).sum())
     assert result == 2**28 and cost.seconds > 0
-    later = study_cells.metered(lambda: None)[1]
+    later = metered(lambda: None)[1]
     assert np.isnan(cost.gib) or later.gib < cost.gib - 0.2
 
 
 def test_tables_say_mean_worst_spread_and_coverage():
     cells = [OURS, OURS._replace(seed=1, auroc=0.8, rate_low=0.21), OURS._replace(method="MCD", auroc=0.7)]
     cells += [OURS._replace(pair="a", rate=0.0, auroc=np.nan, verdict="clean", estimated_rate=0.01)]
-    text = study_tables.as_markdown(study_tables.sheets(cells))
+    text = as_markdown(tables.sheets(cells))
     assert "| a/b | 0.2 | 0.850 ±0.071 | 0.700 |" in text
     assert "| mean |  | 0.850 | 0.700 |" in text and "| worst |  | 0.800 | 0.700 |" in text
     assert "error of the rate 0.037; the interval holds the truth in 1 of 3 cells (33%)" in text
-    assert study_tables.curves(cells, "MCD") == {20: {"auroc/a/b": 0.7, "estimated_rate/a/b": 0.25}}
+    assert tables.curves(cells, "MCD") == {20: {"auroc/a/b": 0.7, "estimated_rate/a/b": 0.25}}
 
 
 def test_verdicts_are_counted():
     cells = [OURS._replace(verdict=verdict) for verdict in ("clean", "clean", "undecided")]
-    assert study_tables.verdicts(cells) == "clean 2, undecided 1"
-    assert study_tables.verdicts(cells[:2]) == "clean" and study_tables.verdicts([OURS]) == ""
+    assert tables.verdicts(cells) == "clean 2, undecided 1"
+    assert tables.verdicts(cells[:2]) == "clean" and tables.verdicts([OURS]) == ""
 
 
 def test_figures_have_a_panel_for_each_pair_and_a_line_for_each_method(tmp_path):
     cells = [OURS._replace(pair=pair, rate=rate) for pair in ("a/b", "c/d") for rate in (0.1, 0.3)]
     cells += [cell._replace(method="MCD") for cell in cells]
     clean = OURS._replace(pair="a", rate=0.0)
-    made = study_figures.figures(tmp_path, [*cells, clean])
+    made = figures.figures(tmp_path, [*cells, clean])
     assert list(made) == ["auroc", "rates"], "no probabilities, no diagram of them"
     assert [axes.get_title(loc="left") for axes in made["auroc"].axes] == ["a/b", "c/d"]
     assert [line.get_label() for line in made["auroc"].axes[0].lines][:2] == ["rvqvae", "MCD"]
     assert [axes.get_title(loc="left") for axes in made["rates"].axes] == ["a/b", "c/d", "clean sets"]
-    assert list(study_figures.figures(tmp_path, [clean])) == ["rates"]
+    assert list(figures.figures(tmp_path, [clean])) == ["rates"]
 
 
 def test_calibrated_probabilities_lie_on_the_diagonal(tmp_path):
     rng = np.random.default_rng(0)
     probability = rng.random(20_000)
-    path = study_cells.probability_file(tmp_path, OURS)
+    path = probability_file(tmp_path, OURS)
     path.parent.mkdir()
     np.savez(path, probability=probability, is_outlier=rng.random(20_000) < probability)
-    axes = study_figures.figures(tmp_path, [OURS])["reliability"].axes[0]
+    axes = figures.figures(tmp_path, [OURS])["reliability"].axes[0]
     dots = [mark.get_offsets()[0] for mark in axes.collections if isinstance(mark, PathCollection)]
-    assert len(dots) == study_figures.BINS and np.allclose(*np.transpose(dots), atol=0.05)
+    assert len(dots) == figures.BINS and np.allclose(*np.transpose(dots), atol=0.05)
     (error,) = [text.get_text() for text in axes.texts]
     assert float(error.split()[-1]) < 0.02

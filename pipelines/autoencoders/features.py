@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.family_bench import Bench, Images, Method, Row
+from pipelines.autoencoders.bench import Bench, Images, Method, Row
 from rvqvae.clustering import IMSAT
 from rvqvae.family import ALI, VAE, Autoencoder, BiGAN, ContractiveAE, DenoisingAE, SparseAE
 from rvqvae.metrics.clustering import clustering_accuracy, clustering_nmi

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.family_bench import Bench, Images, Method, Row
+from pipelines.autoencoders.bench import Bench, Images, Method, Row
 from rvqvae.family import VAE, PixelCNNVAE
 from rvqvae.family.variational import VariationalAutoencoder
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from pipelines.family_bench import Bench, Images, Method, Row
+from pipelines.autoencoders.bench import Bench, Images, Method, Row
 from rvqvae.family import Autoencoder
 
 WIDTHS = (1000, 500, 250)

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from pipelines.peers import FAMILY
-from pipelines.study_cells import Cell, probability_file
-from pipelines.study_own import OWN
-from pipelines.study_tables import methods
+from pipelines.common.peers import FAMILY
+from pipelines.detection.cells import Cell, probability_file
+from pipelines.detection.own import OWN
+from pipelines.detection.tables import methods
 from rvqvae.figures import ACCENT, INK, MUTED, STYLE
 
 COLUMNS = 4

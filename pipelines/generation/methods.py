@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from pipelines.filters import FILTERS, keep
-from pipelines.settings import Method, Settings
+from pipelines.generation.filters import FILTERS, keep
+from pipelines.generation.settings import Method, Settings
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
 from rvqvae.features.pretrained import extract_features
@@ -35,10 +35,10 @@ Images = NDArray[np.uint8]
 Report = Callable[[dict[str, float], int], None]
 
 
-class Bench(NamedTuple):
+class Reference(NamedTuple):
     """What samples are measured by. No model sees any of it."""
 
-    reference: Images
+    images: Images
     """Clean held-out inliers."""
     features: NDArray[np.float32]
     judge: Judge
@@ -118,7 +118,7 @@ def run_method(
     method: Method,
     mixture: Contaminated,
     start: Membership,
-    bench: Bench,
+    reference: Reference,
     settings: Settings,
     seed: int,
     tracker: Tracker,
@@ -148,7 +148,7 @@ def run_method(
         if train.membership != "all":
             row = outlier_metrics(membership, truth)
             tracker.figure(score_histogram(membership.score, truth), "scores.png")
-        row |= bench.measure(trained.samples)
+        row |= reference.measure(trained.samples)
     tracker.figure(
         reconstruction_figure(data[:SHOWN], trained.reconstructions, membership.is_outlier[:SHOWN]),
         "reconstructions.png",
@@ -158,7 +158,7 @@ def run_method(
         save_png(folder / name, image_grid(images))
         tracker.artifact(folder / name)
     tracker.metrics({f"final_{key}": value for key, value in row.items()})
-    judged = bench.judge.predict_inlier(trained.samples)
+    judged = reference.judge.predict_inlier(trained.samples)
     np.savez_compressed(folder / "samples.partial.npz", x=trained.samples, is_inlier=judged)
     (folder / "samples.partial.npz").replace(folder / "samples.npz")
     # A resumed training has lost the time of its first part.
@@ -166,11 +166,11 @@ def run_method(
     return row | {"seconds": total, "stages": seconds, "resumed": resumed}
 
 
-def load_bench(held_out: list[Images], settings: Settings) -> Bench:
+def load_reference(held_out: list[Images], settings: Settings) -> Reference:
     """Half of the held-out images of both sets train the judge, the other half shows its error."""
     rng = np.random.default_rng(0)
     inliers, outliers = (x[rng.permutation(len(x))] for x in held_out)
     judge = Judge.fit(inliers[::2], outliers[::2])
     judge.test(inliers[1::2], outliers[1::2])
-    reference = inliers[: settings.samples]
-    return Bench(reference, extract_features(reference), judge)
+    images = inliers[: settings.samples]
+    return Reference(images, extract_features(images), judge)

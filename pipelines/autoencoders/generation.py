@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pipelines.family_bench import Bench, Images, Method, Row
-from pipelines.family_features import fit_adversarial
-from pipelines.family_likelihood import binarised, fit_pixelcnn
+from pipelines.autoencoders.bench import Bench, Images, Method, Row
+from pipelines.autoencoders.features import fit_adversarial
+from pipelines.autoencoders.likelihood import binarised, fit_pixelcnn
 from rvqvae.family import ALI, VAE, Autoencoder, BiGAN, DeepFeatureVAE
 from rvqvae.features.pretrained import extract_features
 from rvqvae.metrics import frechet_distance

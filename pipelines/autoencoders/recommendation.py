@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
-from pipelines.family_bench import Bench, Method, Row
+from pipelines.autoencoders.bench import Bench, Method, Row
 from rvqvae.family import AutoRec
 
 USERS, ITEMS, RANK = 3000, 400, 5

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from pipelines.family_bench import Bench, Images, Method, Row
+from pipelines.autoencoders.bench import Bench, Images, Method, Row
 from rvqvae.family import VAE, Autoencoder, Network
 
 PUBLISHED = (0.976, 0.983, 0.854, 0.867, 0.865, 0.782, 0.946, 0.923, 0.865, 0.904)

@@ -1,21 +1,21 @@
-"""What can be set in an experiment, on the command line and in YAML, and the folder that it owns."""
+"""What can be set in an experiment, on the command line and in YAML."""
 
 from __future__ import annotations
 
 import json
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from rvqvae.atomic import write_atomically
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.errors import InputError
 
 Method = Literal["oracle", "robust", "literal", "plain", "iforest", "knn"]
+
+FREE = ("out", "tracking")
+"""Settings that decide nothing of the results."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Settings:
     def identity(self) -> dict[str, Any]:
         """What decides the results."""
         fields = json.loads(json.dumps(asdict(self)))
-        return {key: value for key, value in fields.items() if key not in ("out", "tracking")}
+        return {key: value for key, value in fields.items() if key not in FREE}
 
 
 def parse(arguments: list[str] | None, description: str) -> Settings:
@@ -99,20 +99,3 @@ def parse(arguments: list[str] | None, description: str) -> Settings:
         raise InputError(str(error)) from error
     values.pop("config")
     return Settings(**values)
-
-
-def claim(out: Path, settings: Settings) -> None:
-    """Make the folder, or find it as an earlier run of the same experiment left it."""
-    path = out / "config.yaml"
-    try:
-        if path.exists():
-            identity = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if {k: v for k, v in identity.items() if k not in ("out", "tracking")} != settings.identity:
-                raise InputError(f"out={settings.out!r} holds another experiment: choose another folder")
-            return
-        if out.exists() and any(out.iterdir()):
-            raise InputError(f"out={settings.out!r} is not empty: choose another folder")
-        text = yaml.safe_dump(json.loads(json.dumps(asdict(settings))), sort_keys=False)
-        write_atomically(path, text.encode())
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise InputError(f"out={settings.out!r} cannot be used: {error}") from error

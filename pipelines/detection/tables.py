@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from pipelines.peers import FAMILY, PEERS
-from pipelines.study_cells import Cell
-from pipelines.study_own import METHODS
-
-
-class Sheet(NamedTuple):
-    """A table of texts."""
-
-    title: str
-    head: list[str]
-    lines: list[list[str]]
-    note: str = ""
+from pipelines.common.peers import FAMILY, PEERS
+from pipelines.common.tables import Sheet, spread
+from pipelines.detection.cells import Cell
+from pipelines.detection.own import METHODS
 
 
 def methods(cells: Sequence[Cell]) -> list[str]:
@@ -135,40 +124,9 @@ def curves(cells: Sequence[Cell], method: str) -> dict[int, dict[str, float]]:
     return made
 
 
-def spread(values: Sequence[float]) -> str:
-    known = [value for value in values if not np.isnan(value)]
-    if not known:
-        return ""
-    mean = f"{np.mean(known):.3f}"
-    return mean if len(known) == 1 else f"{mean} ±{np.std(known, ddof=1):.3f}"
-
-
 def verdicts(cells: Sequence[Cell]) -> str:
     """The verdict, or how often each was given."""
     counts = Counter(cell.verdict for cell in cells if cell.verdict)
     if len(counts) < 2:
         return "".join(counts)
     return ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
-
-
-def as_rich(sheet: Sheet) -> Table:
-    """As narrow as its words allow: a mean and its spread, and a long name, go on two lines."""
-    made = Table(title=sheet.title, caption=sheet.note, caption_justify="left", title_justify="left")
-    made.box, made.padding, made.show_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
-    for i, (name, *values) in enumerate(zip(sheet.head, *sheet.lines, strict=True)):
-        name = name.replace("-", "- ")
-        width = max(len(word) for text in (name, *values) for word in text.split() or [""])
-        made.add_column(name, min_width=width, max_width=width, justify="right" if i else "left")
-    for line in sheet.lines:
-        made.add_row(*line)
-    return made
-
-
-def as_markdown(sheets: Sequence[Sheet]) -> str:
-    return "\n".join(_markdown(sheet) for sheet in sheets)
-
-
-def _markdown(sheet: Sheet) -> str:
-    rule = ["---", *["---:"] * (len(sheet.head) - 1)]
-    lines = [f"| {' | '.join(line)} |" for line in [sheet.head, rule, *sheet.lines]]
-    return "\n".join([f"## {sheet.title}", "", *lines, "", sheet.note, ""])
