@@ -109,7 +109,7 @@ def test_other_members_of_a_shard_are_counted(tmp_path):
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
-    save(tmp_path / "a.heic", b"")
+    save(tmp_path / "a.mp4", b"")
     save(tmp_path / "b.zip", b"")
     with pytest.raises(InputError, match=r"holds no images.*1 \.zip.*Not looked into: b\.zip"):
         read_source(tmp_path)

@@ -12,6 +12,7 @@ from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw, from_nchw, layout_of, release_pages
 from rvqvae.io.pictures import BACKGROUND
 from rvqvae.io.reading import load_images
+from rvqvae.io.samples import are_images, form_of
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (3, 10, 12), dtype=np.uint8)
@@ -66,6 +67,21 @@ def test_channels_stay_with_their_pixels():
 def test_other_arrays_are_refused(images, message):
     with pytest.raises(InputError, match=message):
         as_nchw(images)
+
+
+@pytest.mark.parametrize("samples", [["a.png"], "a.png", (Path("a.png"),), np.array(["a.png"])])
+def test_names_are_no_samples(samples):
+    with pytest.raises(InputError, match=r"'a\.png' is a name, not an image: .*load_images"):
+        are_images(samples)
+
+
+def test_a_series_of_images():
+    pandas = pytest.importorskip("pandas")
+    series = pandas.Series(list(GREY))
+    assert are_images(series) and form_of(series) == ("nhw", "uint8")
+    np.testing.assert_array_equal(as_nchw(series), GREY[:, None])
+    with pytest.raises(InputError, match="differ in shape"):
+        as_nchw(pandas.Series([GREY[0], GREY[0, :8]]))
 
 
 def test_colour_cannot_be_laid_out_as_grey():
