@@ -1,6 +1,6 @@
 """Experiment tracking: every run on disk, and in MLflow wherever that is possible.
 
-The only file that imports mlflow, and only when a run starts. A run keeps ``run.json``,
+Imports mlflow only when a run starts. A run keeps ``run.json``,
 ``params.json``, ``metrics.jsonl`` and its artifacts in its own directory whatever happens to the
 server; the first failure of MLflow is said once, and the run goes on without it.
 """
@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from filelock import FileLock
 
 if TYPE_CHECKING:
@@ -315,11 +316,16 @@ def log_model(folder: str | Path, name: str = "rvqvae", *, registered_model_name
         # Not the folder itself, where a job also notes where its images lie.
         served.model.save(data)
         example = served.example()
+        signature = mlflow.models.infer_signature(example, served.predict(example))
+        if example.ndim > 2:
+            # The type that takes anything: every other would cast floats to pixels before we see them.
+            anything = mlflow.types.TensorSpec(np.dtype(object), (-1,))
+            signature.inputs = mlflow.types.Schema([anything])
         info = mlflow.pyfunc.log_model(
             name=name,
             loader_module="rvqvae.tracking.serving",
             data_path=str(data),
-            signature=mlflow.models.infer_signature(example, served.predict(example)),
+            signature=signature,
             input_example=example,
             pip_requirements=[f"rvqvae=={version('rvqvae')}", f"mlflow=={version('mlflow')}"],
             registered_model_name=registered_model_name,
