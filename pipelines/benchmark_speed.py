@@ -122,7 +122,7 @@ def train_plain(data: torch.Tensor, config: ModelConfig, batch_size: int, epochs
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        book.ema_update(z.detach(), found.codes, torch.ones(len(z)))
+        book.ema_update(z.detach(), found.codes)
 
 
 def pythae_job(images: np.ndarray, config: ModelConfig, batch_size: int, epochs: int) -> Job:

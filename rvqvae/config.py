@@ -37,10 +37,8 @@ class ModelConfig:
     """What the decoder gets: the nearest codeword, or the posterior mean of all (`SoftCodebook`)."""
     commitment: float = 0.25
     """Weight of the commitment loss (van den Oord et al. 2017, eq. 3)."""
-    update: Literal["ema", "gradient"] = "ema"
-    """How codewords follow their encodings: exponential moving averages, or the codebook loss."""
     decay: float = 0.97
-    """Decay of the moving averages (``update="ema"``)."""
+    """Decay of the moving averages by which codewords follow their encodings."""
     distance: Literal["euclidean", "inverse_std"] = "euclidean"
     """Weights of the quantisation distance along the codebook's principal directions: none, or 1 / standard
     deviation as the abstract asks. Plain is the default because it reconstructs better (`Codebook`)."""
@@ -55,7 +53,6 @@ class ModelConfig:
         _require(self.commitment >= 0, "commitment", self.commitment, ">= 0")
         _require(0 < self.decay < 1, "decay", self.decay, "between 0 and 1")
         _require(self.bottleneck in ("hard", "soft"), "bottleneck", self.bottleneck, "'hard' or 'soft'")
-        _require(self.update in ("ema", "gradient"), "update", self.update, "'ema' or 'gradient'")
         _require(
             self.distance in ("euclidean", "inverse_std"), "distance", self.distance,
             "'euclidean' or 'inverse_std'",

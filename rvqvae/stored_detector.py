@@ -78,7 +78,8 @@ def restore_detector(
 
 
 def _model(arrays: dict[str, Tensor], facts: dict[str, Any], shape: tuple[int, ...]) -> TwoCodebookVQVAE:
-    config = ModelConfig(**facts["model"])
+    # Folders of before 0.1.0 name an option that is gone; its only value in use was today's behaviour.
+    config = ModelConfig(**{name: value for name, value in facts["model"].items() if name != "update"})
     # What the facts claim costs nothing before the arrays have been seen to be there.
     if config.residual_blocks > len(arrays):
         raise ValueError(f"{config.residual_blocks} residual blocks")

@@ -170,10 +170,10 @@ def test_the_codebook_gives_the_decoder_a_straight_through_gradient():
     assert book.log_sigma.weight.grad is None, "sigma learns from the codebook loss alone"
 
 
-def test_the_codebook_loss_reaches_sigma_and_codewords():
-    book, z = started(update="gradient"), draw(5, 4, seed=1).float().requires_grad_()
+def test_the_codebook_loss_reaches_sigma():
+    book, z = started(), draw(5, 4, seed=1).float().requires_grad_()
     (book(z).vectors - z.detach()).square().mean().backward()
-    for gradient in (book.log_sigma.weight.grad, book.log_sigma.bias.grad, book.codewords.grad, z.grad):
+    for gradient in (book.log_sigma.weight.grad, book.log_sigma.bias.grad, z.grad):
         assert float(gradient.abs().sum()) > 0
 
 
@@ -248,10 +248,9 @@ def fitted(data):
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 14), (3, 8, 8), (5,)])
-@pytest.mark.parametrize("update", ["ema", "gradient"])
-def test_the_model_has_a_gradient_for_every_parameter(shape, update):
+def test_the_model_has_a_gradient_for_every_parameter(shape):
     torch.manual_seed(0)
-    model = TwoCodebookVQVAE(shape, replace(TINY, update=update)).train()
+    model = TwoCodebookVQVAE(shape, TINY).train()
     for book in (model.inlier_codebook, model.outlier_codebook):
         assert isinstance(book, SoftCodebook)
         book.kmeans_init(torch.randn(100, 8), torch.Generator().manual_seed(0))

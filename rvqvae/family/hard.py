@@ -49,7 +49,7 @@ class Quantizing(Network):
         found = self.codebook(z)
         error = squared_error(x, self.decode(self.flat(straight_through(z, found.vectors), len(x)))).mean()
         commitment = (z - found.vectors.detach()).square().mean()
-        self.codebook.ema_update(z.detach(), found.codes, torch.ones_like(found.distance))
+        self.codebook.ema_update(z.detach(), found.codes)
         return {"loss": error + self.commitment * commitment, "error": error, "commitment": commitment}
 
     @torch.no_grad()

@@ -44,14 +44,9 @@ class Codebook(nn.Module):
     def __init__(self, n_codes: int, config: ModelConfig) -> None:
         super().__init__()
         dim = config.code_dim
-        self.learned_by_gradient = config.update == "gradient"
         self.weighted = config.distance == "inverse_std"
         self.decay = config.decay
-        codewords = torch.zeros(n_codes, dim)
-        if self.learned_by_gradient:
-            self.codewords = nn.Parameter(codewords)
-        else:
-            self.register_buffer("codewords", codewords)
+        self.register_buffer("codewords", torch.zeros(n_codes, dim))
         self.register_buffer("mass", torch.zeros(n_codes))
         self.register_buffer("total", torch.zeros(n_codes, dim))
         self.register_buffer("metric", torch.eye(dim))
@@ -100,19 +95,20 @@ class Codebook(nn.Module):
         self.started.fill_(True)
 
     @torch.no_grad()
-    def ema_update(self, z: Tensor, codes: Tensor, weight: Tensor) -> None:
-        """Count how the N encodings, each with ``weight`` (N,), use the codebook; move it (EMA form)."""
-        mass = torch.zeros_like(self.mass).index_add_(0, codes, weight)
-        total = torch.zeros_like(self.total).index_add_(0, codes, z.float() * weight[:, None])
-        # A batch without members leaves the averages where they are: absence is not evidence.
-        step = (1 - self.decay) * (mass.sum() > 0)
-        self.mass.lerp_(mass, step)
-        self.total.lerp_(total, step)
-        if not self.learned_by_gradient:
-            used = self.mass > 1e-4
-            self.codewords.copy_(
-                torch.where(used[:, None], self.total / self.mass.clamp_min(1e-4)[:, None], self.codewords)
-            )
+    def ema_update(self, z: Tensor, codes: Tensor) -> None:
+        """Move the codewords towards the means of the encodings ``z`` (N, D) that ``codes`` (N,) assign to
+        them (van den Oord et al. 2017, eq. 6 to 8). Without encodings nothing moves: absence is no evidence.
+        """
+        if len(z) == 0:
+            return
+        counts = torch.bincount(codes, minlength=self.n_codes)
+        total = torch.zeros_like(self.total).index_add_(0, codes, z.float())
+        self.mass.lerp_(counts.to(self.mass), 1 - self.decay)
+        self.total.lerp_(total, 1 - self.decay)
+        used = (self.mass > 1e-4)[:, None]
+        self.codewords.copy_(
+            torch.where(used, self.total / self.mass.clamp_min(1e-4)[:, None], self.codewords)
+        )
 
     @torch.no_grad()
     def replace_dead_codes(self, z: Tensor, generator: torch.Generator, share: float = 0.02) -> int:
@@ -154,9 +150,10 @@ class Codebook(nn.Module):
 
 
 def quantize_by_set(inliers: Codebook, outliers: Codebook, z: Tensor, is_outlier: Tensor) -> Quantized:
-    """Each of ``z`` (N, D) in the codebook of its own set alone; ``is_outlier`` bool (N,).
+    """Quantise each of ``z`` (N, D) in the codebook of its own set; ``is_outlier`` bool (N,).
 
-    In training mode the codebooks follow. Both always run: a set without members is no special case.
+    In training mode the codebooks are moved by `Codebook.ema_update`. Both always run: a set without members
+    is no special case.
     """
     codes, distance = z.new_empty(len(z), dtype=torch.int64), z.new_empty(len(z), dtype=torch.float32)
     vectors = z.new_empty(z.shape, dtype=torch.float32)
@@ -165,7 +162,7 @@ def quantize_by_set(inliers: Codebook, outliers: Codebook, z: Tensor, is_outlier
         own = z[rows]
         found = book(own)
         if book.training:
-            book.ema_update(own.detach(), found.codes, own.new_ones(len(own), dtype=torch.float32))
+            book.ema_update(own.detach(), found.codes)
         codes[rows], distance[rows] = found.codes, found.distance
         vectors = vectors.index_copy(0, rows, found.vectors)
     return Quantized(codes, vectors, distance)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig
-from rvqvae.vqvae.codebook import Codebook, Quantized, straight_through
+from rvqvae.vqvae.codebook import Codebook, Quantized, quantize_by_set, straight_through
 from rvqvae.vqvae.networks import build_networks, grid_shape, squared_error
 from rvqvae.vqvae.soft_codebook import SoftCodebook
 
@@ -25,7 +25,7 @@ class Output(NamedTuple):
     quantization_error: Tensor
     """(B,) mean squared plain distance between encodings and codewords; gradient to the encoder only."""
     codebook_loss: Tensor
-    """Scalar; zero for hard codebooks under moving averages."""
+    """Scalar, by which soft codebooks learn sigma; zero for hard ones."""
 
 
 class TwoCodebookVQVAE(nn.Module):
@@ -48,22 +48,14 @@ class TwoCodebookVQVAE(nn.Module):
         self.register_buffer("data_scale", torch.ones(()))
 
     def forward(self, x: Tensor, is_outlier: Tensor) -> Output:
-        """``x`` float (B, *shape); ``is_outlier`` bool (B,). In training mode the codebooks follow."""
+        """``x`` float (B, *shape); ``is_outlier`` bool (B,). In training mode the codebooks move."""
         encodings = self.encode(x)
         z = _as_vectors(encodings)
         member = is_outlier.repeat_interleave(self.grid[0] * self.grid[1])
-        inlier, outlier = self.inlier_codebook(z), self.outlier_codebook(z)
-        codes = torch.where(member, outlier.codes, inlier.codes)
-        vectors = torch.where(member[:, None], outlier.vectors, inlier.vectors)
+        codes, vectors, _ = quantize_by_set(self.inlier_codebook, self.outlier_codebook, z, member)
         reconstruction = self.decoder(_as_grid(straight_through(z, vectors), encodings.shape)).float()
-        if self.training:
-            for book, own, mask in (
-                (self.inlier_codebook, inlier, ~member),
-                (self.outlier_codebook, outlier, member),
-            ):
-                book.ema_update(z.detach(), own.codes, mask.float())
-        learned = self.config.update == "gradient" or self.config.bottleneck == "soft"
-        codebook_loss = (vectors - z.detach()).square().mean() if learned else z.new_zeros(())
+        is_soft = self.config.bottleneck == "soft"
+        codebook_loss = (vectors - z.detach()).square().mean() if is_soft else z.new_zeros(())
         return Output(
             reconstruction,
             codes.reshape(len(x), *self.grid),

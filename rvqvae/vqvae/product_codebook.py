@@ -78,9 +78,8 @@ class ProductQuantizer(nn.Module):
 
     def ema_update(self, z: Tensor, codes: Tensor) -> None:
         """Move the sub-codewords after the parts of ``z`` (N, D) that ``codes`` (N, M) assign to them."""
-        weight = z.new_ones(len(z), dtype=torch.float32)
         for m, (book, part) in enumerate(zip(self._books, self._split(z), strict=True)):
-            book.ema_update(part, codes[:, m], weight)
+            book.ema_update(part, codes[:, m])
 
     def replace_dead_codes(self, z: Tensor, generator: torch.Generator) -> int:
         """Move what is hardly used onto random parts of ``z`` (N, D); how many were."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rvqvae.atomic import load_state, save_state
 from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.devices import bfloat16_pays
 from rvqvae.errors import InputError
 from rvqvae.features.perceptual import perceptual_loss
 from rvqvae.membership import Membership, literal_split, update
@@ -26,12 +27,15 @@ from rvqvae.vqvae.networks import to_float
 Report = Callable[[int, dict[str, float]], None]
 """Called after every epoch with its number, from 1, and its metrics."""
 
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
 LOOKED_AT = 4
 """One in so many images of a batch has its perceptual loss taken: it costs more than all the rest."""
-POOL = 1024
-"""Samples whose encodings start or revive a codebook."""
+POOL = 16_384
+"""Encodings that a codebook starts from or that replace its dead codewords."""
+REASSIGN = 4
+"""Epochs from one update of the sets to the next under the robust rule, the last epoch's apart: the evidence
+takes a pass over the whole set, and moves log odds by 2 at most."""
 
 
 class Fitted(NamedTuple):
@@ -93,9 +97,10 @@ def fit(
         terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config))
         before = membership
         if epoch >= train_config.warmup_epochs:
+            due = (epoch - train_config.warmup_epochs) % REASSIGN == 0 or epoch == train_config.epochs
             if train_config.membership == "literal":
                 membership = literal_split(reconstruction_errors(model, data), contamination)
-            elif train_config.membership == "robust":
+            elif train_config.membership == "robust" and due:
                 known = evidence(codebook_scores(model, data), membership.is_outlier)
                 membership = update(start, membership, known, seed, contamination)
         _tend_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
@@ -127,11 +132,11 @@ def _loss_of(
 
     def terms(rows: Tensor) -> dict[str, Tensor]:
         x = to_float(data[rows].to(device, non_blocking=True))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device.type)):
             output = model(x, member[rows].to(device, non_blocking=True))
-            weight = weights[rows].to(device, non_blocking=True)
-            few = slice(-(-len(rows) // LOOKED_AT))
-            seen = perceptual_loss(x[few], output.reconstruction[few], weight[few]) if looks else zero
+        weight = weights[rows].to(device, non_blocking=True)
+        few = slice(-(-len(rows) // LOOKED_AT))
+        seen = perceptual_loss(x[few], output.reconstruction[few], weight[few]) if looks else zero
         return {
             "loss": model.loss(output, weight) + config.perceptual * seen,
             "reconstruction": output.reconstruction_error.mean(),
@@ -144,12 +149,13 @@ def _loss_of(
 
 
 def _encodings(model: TwoCodebookVQVAE, data: Tensor, rows: Tensor) -> Tensor:
-    """Encodings of up to POOL samples, one row a grid position."""
+    """About POOL encodings, one row a grid position."""
     if len(rows) == 0:
         return torch.empty(0, model.config.code_dim, device=model.data_scale.device)
     model.eval()
     with torch.no_grad():
-        z = model.encode(to_float(data[rows[:POOL]].to(model.data_scale.device)))
+        few = rows[: -(-POOL // (model.grid[0] * model.grid[1]))]
+        z = model.encode(to_float(data[few].to(model.data_scale.device)))
     return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1]).float()
 
 
@@ -195,8 +201,8 @@ def _epoch_metrics(
 
 
 def _variance(data: Tensor) -> float:
-    """Of up to POOL samples, in the units of the loss."""
-    return float(to_float(data[:: max(1, len(data) // POOL)]).var())
+    """Of about a thousand samples, in the units of the loss."""
+    return float(to_float(data[:: max(1, len(data) // 1024)]).var())
 
 
 def _fingerprint(data: Tensor, *settings: object) -> str:
