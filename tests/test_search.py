@@ -57,13 +57,12 @@ def test_neighbours_are_those_of_a_full_search(n):
     vectors = rng.standard_normal((n, 21)).astype(np.float32)
     queries = vectors[: min(n, 9)] + 0.01
     k = min(n, 10)
-    near = neighbours(queries, vectors, k, seed=0)
+    near = neighbours(queries, vectors, k)
     distances = np.sqrt(((queries[:, None] - vectors) ** 2).sum(2))
     np.testing.assert_array_equal(near.rows[:, 0], np.arange(len(queries)))
-    np.testing.assert_allclose(near.distances, np.take_along_axis(distances, near.rows, 1), rtol=1e-5)
+    np.testing.assert_allclose(near.distances, np.sort(distances, 1)[:, :k], rtol=1e-5)
     assert (np.diff(near.distances) >= 0).all()
-    found = [np.isin(t, f).mean() for t, f in zip(np.argsort(distances, 1)[:, :k], near.rows, strict=True)]
-    assert np.mean(found) > 0.95
+    np.testing.assert_array_equal(near.rows, np.argsort(distances, 1)[:, :k])
     if n > 1:
         without = neighbours(queries, vectors, k - 1, np.arange(len(queries)))
         assert not (without.rows == np.arange(len(queries))[:, None]).any()

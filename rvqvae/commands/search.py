@@ -1,8 +1,7 @@
 """Find more images like some: the nearest neighbours by what a model compares images by.
 
 Compared are the vectors by which the model tells who belongs: leading principal components of pixels,
-features and style, side by side. Product codes of them (`rvqvae.retrieval`) find candidates among many
-images, and the vectors themselves rank the candidates.
+features and style, side by side. Every query is compared with every image, so the neighbours are exact.
 """
 
 from __future__ import annotations
@@ -31,19 +30,13 @@ from rvqvae.io.reading import Inventory
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
-    from rvqvae.retrieval import ProductIndex
 
 COLUMNS = ("query", "rank", "path", "distance", "near_duplicate")
-BLOCK = 1024
+BATCH = 1024
 """Images whose views are held at a time."""
-BYTES = 16
-"""Of a code. With 8, of the ten nearest some 2 % fewer are of the query's class; with 32 no more are."""
-CODEWORDS = 256
-SPARE = 4
-"""Neighbours by codes for each that is asked for, among which the vectors themselves decide."""
 SHOWN, TITLE = 24, 20
 """Queries in a picture at most, and letters of a name in it."""
-FEWEST, MOST = 12, 22
+FEWEST_COLUMNS, MOST_COLUMNS = 12, 22
 """Images in a row of a picture, blanks among them."""
 
 
@@ -106,7 +99,8 @@ def search(
 ) -> Searched:
     """Find the images in IMAGES that are most like QUERY, nearest first, as the model compares them.
 
-    The table has query, rank, path, distance and near_duplicate. A query is no match of itself.
+    The table has query, rank, path, distance and near_duplicate. A query is no match of itself. The result
+    does not depend on the seed.
 
       rvqvae search cleaned/model photos/odd.png photos
       rvqvae search cleaned/model odd photos -k 20 --out matches.csv --picture matches.png
@@ -143,7 +137,7 @@ def search(
                 "ask for fewer"
             )
         gallery = compared_by(estimator, found.images, progress)
-        near = neighbours(compared_by(estimator, asked.images, None), gallery, k, itself, seed)
+        near = neighbours(compared_by(estimator, asked.images, None), gallery, k, itself)
         matches = _matches(asked, found, near)
         if picture is not None:
             write_atomically(picture, _picture(asked, found, near))
@@ -158,8 +152,8 @@ def compared_by(
 ) -> NDArray[np.float32]:
     """(N, d) vectors of uint8 images (N, C, H, W): the view in which membership compares them."""
     parts = []
-    for start in range(0, len(images), BLOCK):
-        batch = np.asarray(images[start : start + BLOCK])
+    for start in range(0, len(images), BATCH):
+        batch = np.asarray(images[start : start + BATCH])
         parts.append(estimator._scorer.vectors(batch))
         if progress is not None:
             progress("compare", start + len(batch), len(images))
@@ -171,34 +165,23 @@ def neighbours(
     vectors: NDArray[np.float32],
     k: int,
     itself: NDArray[np.int64] | None = None,
-    seed: int = 0,
 ) -> Neighbours:
-    """The ``k`` of N ``vectors`` (N, d) nearest to each of ``queries`` (Q, d).
+    """The ``k`` of N ``vectors`` (N, d) nearest to each of ``queries`` (Q, d), by comparing with all.
 
-    Codes of BYTES bytes find candidates, the vectors rank them. ``itself`` (Q,): the row that is a query
-    and is left out, or -1.
+    ``itself`` (Q,): the row that is a query and is left out, or -1.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     itself = np.full(len(queries), -1) if itself is None else itself
-    width = -(-vectors.shape[1] // BYTES) * BYTES
-    queries, vectors = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (queries, vectors))
-    wanted = min(len(vectors), SPARE * k + 1)
-    rows = _index_of(vectors, seed).kneighbors(queries, wanted, return_distance=False)
+    search = NearestNeighbors(n_neighbors=min(len(vectors), k + 1), algorithm="brute").fit(vectors)
+    rows = search.kneighbors(queries, return_distance=False)
+    # Again from the differences, as the fast formula rounds those of near duplicates.
     distances = np.stack(
         [np.sqrt(np.square(vectors[r] - q).sum(1)) for r, q in zip(rows, queries, strict=True)]
     )
     distances[rows == itself[:, None]] = np.inf
     order = np.argsort(distances, 1, kind="stable")[:, :k]
     return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1))
-
-
-def _index_of(vectors: NDArray[np.float32], seed: int) -> ProductIndex:
-    from rvqvae.retrieval import ProductIndex
-
-    if len(vectors) > CODEWORDS:
-        return ProductIndex(BYTES, CODEWORDS, random_state=seed).fit(vectors).add(vectors)
-    # So few need no k-means: every part of every vector is a codeword.
-    words = np.resize(vectors, (max(2, len(vectors)), vectors.shape[1]))
-    return ProductIndex.from_codebooks(np.stack(np.split(words, BYTES, 1))).add(vectors)
 
 
 @contextmanager
@@ -263,7 +246,7 @@ def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:
     if len(asked.rows) > SHOWN:
         note += f" The first {SHOWN} of {len(asked.rows):,} queries."
     buffer = io.BytesIO()
-    columns = min(max(2 + near.rows.shape[1], FEWEST), MOST)
+    columns = min(max(2 + near.rows.shape[1], FEWEST_COLUMNS), MOST_COLUMNS)
     generation_figure(rows, columns=columns, note=note).savefig(buffer, format="png")
     return buffer.getvalue()
 
