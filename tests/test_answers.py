@@ -83,9 +83,9 @@ def test_matches_the_slow_twin():
         far = np.sum((a - b) ** 2)
         wide = np.exp(-far / (2 * SPACE.length**2))
         short = np.exp(-far / (2 * (SPACE.length / 2) ** 2))
-        return 4 * short + 4 * wide + 4 * np.dot(a, b) / SPACE.length**2
+        return 8 * short + 8 * wide + 8 * np.dot(a, b) / SPACE.length**2
 
-    mean = [0.7 * min(max(x, -5), 5) for x in LOG_ODDS]
+    mean = [min(max(x, -5), 5) for x in LOG_ODDS]
     gram = np.array([[k(z[a], z[b]) + (a == b) * NOISE * n for b, _, _ in observed] for a, _, n in observed])
     off = np.linalg.solve(gram, [TARGET * v - mean[r] for r, v, _ in observed])
     shift = [sum(w * k(x, z[r]) for w, (r, _, _) in zip(off, observed, strict=True)) for x in z]
