@@ -1,6 +1,7 @@
 """The review page: what the file holds, and how it behaves in a real browser."""
 
 import base64
+import csv
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, read_manifest, write_manifest
+from rvqvae.membership.answers import Answers, Quantised, Space, learn, parts_of, questions
 from rvqvae.report import Pictures, View, write_report
 from rvqvae.report.pictures import _thumbnail_size
 from rvqvae.report.projection import project
@@ -60,6 +62,12 @@ IMAGES = RNG.integers(0, 256, (60, 1, 18, 24), dtype=np.uint8)
 CENTRES = np.eye(6, dtype=np.float32)[np.arange(60) % 6]
 VECTORS = (CENTRES + RNG.normal(0, 0.1, (60, 6))).astype(np.float32)
 VIEW = View(VECTORS, project(VECTORS))
+KINDS = np.arange(60) % 6
+LOG_ODDS = np.log(PROBABILITY / (1 - PROBABILITY))
+GROUPS = np.where(np.arange(60) < 56, 0, -1)
+ASKING = VIEW._replace(groups=GROUPS, log_odds=LOG_ODDS)
+SPACE = Space.of(Quantised.of(VECTORS))
+PARTS = parts_of(SPACE.vectors, GROUPS)
 HEAT = {0: np.arange(18 * 24, dtype=np.float32).reshape(18, 24)}
 
 
@@ -677,11 +685,154 @@ def test_tabs_order_and_filter(visit):
     assert page.evaluate("grid.items") == [] and page.locator("#empty").is_visible()
 
 
-def test_untouched_export_is_the_manifest(visit, tmp_path):
-    page = visit()
-    assert same(exported(page, tmp_path / "reviewed.csv"), ROWS)
+def table(page, path):
+    """The exported rows as they are written."""
+    exported(page, path)
+    with path.open(newline="", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def test_untouched_export_is_the_manifest_with_columns_for_answers(visit, tmp_path):
+    page = visit(view=ASKING)
+    rows = table(page, tmp_path / "reviewed.csv")
+    assert same(read_manifest(tmp_path / "reviewed.csv"), ROWS)
     write_manifest(tmp_path / "manifest.csv", ROWS)
-    assert (tmp_path / "reviewed.csv").read_bytes() == (tmp_path / "manifest.csv").read_bytes()
+    lines = [(tmp_path / name).read_bytes().split(b"\n") for name in ("manifest.csv", "reviewed.csv")]
+    assert all(after.startswith(before) for before, after in zip(*lines, strict=True))
+    assert list(rows[0])[7:] == ["answer", "group", "group_answer", "reviewed_probability", "run"]
+    run = data_of((tmp_path / "report.html").read_text())["run"]
+    first = {i: str(place) for place, part in enumerate(PARTS) if part.first for i in part.rows}
+    assert [list(row.values())[7:] for row in rows] == [
+        ["", first.get(i, ""), "", "", run] for i in range(62)
+    ]
+
+
+# Questions
+
+
+def learned(said):
+    return learn(SPACE, PARTS, LOG_ODDS, said)
+
+
+def expit(odds):
+    return 1 / (1 + np.exp(-np.asarray(odds)))
+
+
+SAID = [
+    Answers(),
+    Answers({0: -1}),
+    Answers({0: 0}),
+    Answers({0: 1, 3: -1, 5: 0, 6: 1}),
+    Answers({}, {3: -1, 59: 1, 8: 0}),
+    Answers({0: 1, 1: -1, 4: -1}, {1: 1, 30: -1}, frozenset([1])),
+]
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_page_learns_and_asks_as_python_does(visit, said):
+    page = visit(view=ASKING)
+    given = [[*map(list, said.parts.items())], [*map(list, said.samples.items())], list(said.confirmed)]
+    odds, others, asked = page.evaluate(
+        """([parts, samples, confirmed]) => {
+          const said = { parts: new Map(parts), samples: new Map(samples), confirmed: new Set(confirmed) };
+          const learned = relearn(said);
+          return [[...learned.logOdds], [...learned.others], questions(learned, said, 40)];
+        }""",
+        given,
+    )
+    slow = learned(said)
+    np.testing.assert_allclose(expit(odds), expit(slow.log_odds), atol=1e-3)
+    assert dict(others) == pytest.approx(slow.others, abs=1e-3)
+    wanted = questions(SPACE, PARTS, slow, said, 40)
+    assert [(one["part"], one["sample"], one["why"]) for one in asked] == [q[:2] + q[3:] for q in wanted]
+    np.testing.assert_allclose([one["gain"] for one in asked], [q.gain for q in wanted], atol=1e-3)
+
+
+def test_questions_are_answered_by_keyboard(visit, tmp_path):
+    page = visit(view=ASKING)
+    assert page.inner_text("#step") == "Question 1 of about 8"
+    page.keyboard.press("q")
+    asked, said, again = [], {}, set()
+    for step, (key, value) in enumerate((("b", -1), ("d", 1), ("m", 0), ("b", -1)), 2):
+        place = page.evaluate("upcoming[0].part")
+        assert page.locator("#samples li").count() == min(12, len(PARTS[place].inner))
+        page.keyboard.press(key)
+        assert page.inner_text("#step") == f"Question {step} of about 8"
+        again |= {place} & {*said}
+        said[place] = value
+        asked.append(place)
+    assert len(said) > 2
+    now = expit(learned(Answers(said, {}, frozenset(again))).log_odds)
+    assert counts(page) == (sum(now <= 0.5), sum(now > 0.5))
+    page.reload()
+    rows = table(page, tmp_path / "reviewed.csv")
+    words = {-1: "yes", 1: "no", 0: "mixed"}
+    for i, row in enumerate(rows[:60]):
+        group = max((place for place in asked if i in PARTS[place].rows), default=None)
+        assert (row["group_answer"], row["answer"]) == (words.get(said.get(group), ""), "")
+        assert float(row["reviewed_probability"]) == pytest.approx(now[i], abs=1e-3)
+        moved = row["keep"] != str(ROWS[i].keep).lower()
+        assert row["keep"] == ("true" if now[i] <= 0.5 else "false")
+        assert (row["reason"] == "learned from answers in review") == moved
+    page.keyboard.press("q")
+    for _ in asked:
+        page.keyboard.press("u")
+    assert page.evaluate("upcoming[0].part") == asked[0] and counts(page) == expected(0.5)
+    assert same(exported(page, tmp_path / "reviewed.csv"), ROWS)
+
+
+def test_reviewed_images_are_answers(visit, tmp_path):
+    page = visit(view=ASKING)
+    page.keyboard.press("n")
+    row = page.evaluate("currentRow()")
+    page.keyboard.press("k")
+    found = page.evaluate("[...probability].slice(0, 60)")
+    np.testing.assert_allclose(found, expit(learned(Answers({}, {row: -1})).log_odds), atol=1e-3)
+    rows = table(page, tmp_path / "reviewed.csv")
+    assert [i for i, one in enumerate(rows) if one["answer"]] == [row] and rows[row]["answer"] == "yes"
+
+
+def test_single_images_are_asked_about_last(visit, tmp_path):
+    page = visit(view=ASKING)
+    page.keyboard.press("q")
+    for _ in range(30):
+        if page.locator("#answered").is_visible():
+            page.click("#ask-further")
+        if page.inner_text("#questions-title") == "Does this one belong?":
+            break
+        page.keyboard.press("d")
+    assert page.locator("#samples li").count() == 1
+    row = page.evaluate("upcoming[0].sample")
+    page.keyboard.press("m")
+    assert page.evaluate("upcoming[0].sample") != row
+    page.keyboard.press("d")
+    rows = table(page, tmp_path / "reviewed.csv")
+    assert rows[row]["answer"] == "mixed" and [one["answer"] for one in rows].count("no") == 1
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    assert page.evaluate("upcoming[0].sample") == row
+
+
+def test_no_question_is_asked_that_changes_nothing(visit):
+    rows = [scored(row.path, 1e-4) for row in ROWS[:60]]
+    page = visit(rows, view=ASKING._replace(log_odds=np.full(60, -9.2)))
+    assert page.locator("#answered").is_visible() and page.locator("#asked").is_hidden()
+    page.keyboard.press("q")
+    page.keyboard.press("d")
+    assert counts(page) == (60, 0)
+    page.click("#ask-further")
+    assert page.inner_text("#step") == "Question 1 of about 8"
+    assert page.inner_text("#gain") == "Three more answers would change hardly any image."
+    page.keyboard.press("b")
+    assert counts(page) == (60, 0)
+
+
+def test_nothing_is_asked_without_groups(visit):
+    page = visit(view=VIEW)
+    assert page.locator("#questions").is_hidden()
+    page.keyboard.press("b")
+    page.keyboard.press("q")
+    assert counts(page) == expected(0.5)
 
 
 def test_hostile_names_are_shown_as_text(visit):
@@ -710,6 +861,7 @@ def test_page_works_without_storage(visit):
         '{"by":"rank","threshold":0,"first":0,"history":[["image",[9e9],true]]}',
         '{"by":"rank","threshold":0,"first":0,"history":[["other",[1],true]]}',
         '{"by":"rank","threshold":0,"first":-1,"history":[]}',
+        '{"by":"probability","threshold":0.5,"first":0,"history":[["part",9e9,1]]}',
     ],
 )
 def test_foreign_storage_is_ignored(visit, stored):

@@ -154,7 +154,8 @@ function openTab(name) {
 function decide(about, rows, keep, words) {
   state.history.push([about, rows, keep]);
   replay();
-  changed();
+  if (about === "image") taught();
+  else changed();
   say(`${words ?? (keep === null ? "No longer decided by hand" : keep ? "Kept" : "Dropped")}: `
     + `${rows.length > 1 ? `${number(rows.length)} images` : nameOf(rows[0])}. ${$("progress-text").textContent}`);
 }
@@ -185,14 +186,21 @@ function decideAndGoOn(keep) {
 function undo() {
   const last = state.history.pop();
   if (!last) return;
+  const [about, what] = last;
   // What is done with one press is undone with one.
   const before = state.history.at(-1);
-  if (last[0] === "twins" && last[1].length === 1 && before?.[0] === "twins" && before[1].length === 1) state.history.pop();
+  if (about === "twins" && what.length === 1 && before?.[0] === "twins" && before[1].length === 1) state.history.pop();
   replay();
-  changed();
-  say(`Undone: ${last[1].length > 1 ? `${number(last[1].length)} images` : nameOf(last[1][0])}`);
-  const index = grid.items.indexOf(last[1][0]);
-  if (index >= 0 && TABS[tab].kind !== "file") grid.goTo(index);
+  taught();
+  if (about === "part" || about === "sample") {
+    arrange();
+    $("effect").textContent = "Undone.";
+    say(`Undone. ${$("step").textContent}`);
+    return;
+  }
+  say(`Undone: ${what.length > 1 ? `${number(what.length)} images` : nameOf(what[0])}`);
+  const index = grid.items.indexOf(what[0]);
+  if (index >= 0 && TABS[tab].kind !== "file" && !questionInSight()) grid.goTo(index);
 }
 
 function toggleHeat(index) {

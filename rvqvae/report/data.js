@@ -29,6 +29,7 @@ const view = data.view && {
   scale: Float32Array.from(data.view.scale),
   codes: decoded(data.view.codes, Int8Array),
   points: decoded(data.view.points, Uint16Array),
+  logOdds: data.view.rule && decoded(data.view.log_odds, Float64Array),
 };
 const inView = new Map(view?.rows.map((row, i) => [row, i]));
 
@@ -58,17 +59,25 @@ function rank() {
 
 /* ---- Decisions: a history, of which the last word on a row counts ---- */
 
-// Each entry: what it is about ("image", or "twins", which says nothing of whether an image belongs), rows, and
-// what becomes of each: true to keep, false to drop, null to leave it to the threshold.
+// Each entry: what it is about, of what, and what becomes of it. Of an "image", or of "twins", which says nothing of
+// whether an image belongs: rows, and true to keep, false to drop, null to leave them to the threshold. Of a "part" of
+// the set or a "sample", by their places: +1 if it does not belong, -1 if it belongs, 0 if that cannot be said.
 const state = { by: "probability", threshold: data.threshold, first: 0, history: [] };
 const decisions = new Map();
+const answers = new Map();
+const confirmed = new Set();
+const skipped = new Map();
 
 function replay() {
-  decisions.clear();
-  for (const [about, rows, keep] of state.history) {
-    for (const row of rows) {
-      if (keep === null) decisions.delete(row);
-      else decisions.set(row, { about, keep });
+  for (const each of [decisions, answers, confirmed, skipped]) each.clear();
+  for (const [about, what, value] of state.history) {
+    if (about === "part") {
+      if (answers.has(what)) confirmed.add(what);
+      answers.set(what, value);
+    } else if (about === "sample") skipped.set(what, value);
+    else for (const row of what) {
+      decisions.delete(row);
+      if (value !== null) decisions.set(row, { about, keep: value });
     }
   }
 }
@@ -76,8 +85,9 @@ function replay() {
 const isProbability = (value) => value >= 0 && value <= 1;
 const isRow = (value) => Number.isInteger(value) && value >= 0 && value < count;
 
-function isEntry([about, rows, keep]) {
-  return ["image", "twins"].includes(about) && rows.every(isRow) && [true, false, null].includes(keep);
+function isEntry([about, what, value]) {
+  if (["part", "sample"].includes(about)) return Number.isInteger(what) && what >= 0 && [1, -1, 0].includes(value);
+  return ["image", "twins"].includes(about) && what.every(isRow) && [true, false, null].includes(value);
 }
 
 function restore() {

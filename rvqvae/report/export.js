@@ -4,17 +4,38 @@ function reason(row) {
   const { about } = decisions.get(row) ?? {};
   if (about) return about === "image" ? "reviewed by hand" : "duplicate, reviewed by hand";
   if (keeps(row) === original[row]) return columns.reason[row];
+  if (probability !== modelled) return "learned from answers in review";
   return state.by === "rank" ? `the first ${state.first} by rank in review` : `threshold moved to ${cut(state.threshold)} in review`;
 }
 
+const WORDS_OF = { "-1": "yes", 1: "no", 0: "mixed" }; // whether it belongs
+
+// After the columns of the manifest: what `rvqvae clean --answers` reads back. The group is the place of a part of
+// the set, of those that were answered the smallest that a row is in.
+function answerColumns() {
+  const own = new Map([...skipped].map(([i]) => [view.rows[i], "mixed"]));
+  for (const [row, { about, keep }] of decisions) if (about === "image") own.set(row, keep ? "yes" : "no");
+  const group = new Map();
+  parts.forEach(({ rows, first }, place) => { if (first) for (const i of rows) group.set(view.rows[i], place); });
+  // A part comes before its halves.
+  for (const place of [...answers.keys()].sort((a, b) => a - b))
+    for (const i of parts[place].rows) group.set(view.rows[i], place);
+  return {
+    answer: (row) => own.get(row) ?? "",
+    group: (row) => String(group.get(row) ?? ""),
+    group_answer: (row) => WORDS_OF[answers.get(group.get(row))] ?? "",
+    reviewed_probability: (row) => (probability === modelled || Number.isNaN(probability[row]) ? "" : String(probability[row])),
+    run: () => data.run,
+  };
+}
+
 function manifest() {
-  const names = Object.keys(columns);
   // A bare carriage return, too, would end the line.
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const edited = { keep: (row) => String(keeps(row)), reason };
-  const cell = (name, row) => quoted(edited[name] ? edited[name](row) : columns[name][row]);
-  const lines = Array.from({ length: count }, (_, row) => names.map((name) => cell(name, row)).join(","));
-  return [names.join(","), ...lines, ""].join("\n");
+  const given = Object.fromEntries(Object.keys(columns).map((name) => [name, (row) => columns[name][row]]));
+  const cells = { ...given, keep: (row) => String(keeps(row)), reason, ...answerColumns() };
+  const lines = Array.from({ length: count }, (_, row) => Object.values(cells).map((cell) => quoted(cell(row))).join(","));
+  return [Object.keys(cells).join(","), ...lines, ""].join("\n");
 }
 
 // Python stands in for a byte that is no UTF-8 with a lone surrogate; the file gets the byte back.

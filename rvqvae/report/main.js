@@ -27,14 +27,25 @@ function changed() {
   refresh();
 }
 
+// After what says whether images belong; the threshold alone teaches nothing.
+function taught() {
+  learn();
+  changed();
+  drawHistogram();
+  drawMap();
+  ask();
+}
+
 /* ---- Keys ---- */
 
 const onCards = () => grid.indexOf(document.activeElement) >= 0;
 const ANYWHERE = {
   n: () => (onCards() ? grid.goTo(grid.current + 1) : startReview()),
   u: undo,
+  q: goToQuestions,
   "?": () => $("help").showModal(),
 };
+const ON_A_QUESTION = { b: () => answer(-1), d: () => answer(1), m: () => answer(0) };
 const ON_A_CARD = {
   p: () => grid.goTo(grid.current - 1),
   ArrowRight: () => grid.goTo(grid.current + 1),
@@ -63,7 +74,7 @@ function actionOf(key, target) {
   if ($("help").open) return undefined;
   if ($("alike").open) return AMONG_TILES[key];
   if (viewer.open) return IN_THE_VIEWER[key];
-  if (grid.indexOf(target) < 0) return ANYWHERE[key];
+  if (grid.indexOf(target) < 0) return (questionInSight() && ON_A_QUESTION[key]) || ANYWHERE[key];
   if (key === "Enter" && target.matches(".card")) return () => openCard(target);
   return ON_A_CARD[key] ?? ANYWHERE[key];
 }
@@ -100,6 +111,12 @@ const PRESSES = {
   "#grid [data-keep]": ({ dataset }) => toggle(currentRow(), dataset.keep === "true"),
   "#grid [data-twins]": ({ dataset }) => decideTwins(currentRow(), dataset.twins),
   "[data-tab]": ({ dataset }) => openTab(dataset.tab),
+  "[data-answer]": ({ dataset }) => answer(Number(dataset.answer)),
+  "#samples .picture": ({ value }) => look(Number(value)),
+  "#ask-all": showWholeGroup,
+  "#ask-further": askFurther,
+  "#ask-undo": undo,
+  "#answered-undo": undo,
   "#start": startReview,
   "#undo": undo,
 };
@@ -114,6 +131,7 @@ function onClick({ target }) {
 function start() {
   restore();
   rank();
+  restoreAnswers();
   listenToThreshold();
   listenToMap();
   $("heat-label").hidden = !Object.keys(data.heat).length;

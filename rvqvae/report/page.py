@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, number_text
+from rvqvae.membership import answers as rule
+from rvqvae.membership.answers import Quantised
 from rvqvae.report.pictures import INLINE, Beside, Inline, Pictures, heat_uri, make_sheets
 
 VERDICTS = {
@@ -34,13 +36,14 @@ SCRIPTS = (
     "grid.js",
     "cards.js",
     "viewer.js",
+    "answers.js",
+    "questions.js",
     "map.js",
     "export.js",
     "main.js",
 )
 FILES = "report_files"
 TWIN = re.compile(r"(exact|near) duplicate of (.*)$", re.DOTALL)
-LEVELS = 127
 
 
 class View(NamedTuple):
@@ -50,6 +53,10 @@ class View(NamedTuple):
     """(M, d) float32, the joint view."""
     points: NDArray[np.float32]
     """(M, 2) float32, of the map, each from 0 to 1."""
+    groups: NDArray[np.integer] | None = None
+    """(M,) the group of each, -1 for none; without them the page asks nothing."""
+    log_odds: NDArray[np.float64] | None = None
+    """(M,) of being an outlier, by the rules; belongs to the groups."""
 
 
 def write_report(
@@ -137,19 +144,41 @@ def _of_pictures(path: Path, rows: Sequence[Row], pictures: Pictures) -> dict[st
 
 
 def _of_view(view: View, pictures: Pictures) -> dict[str, Any]:
-    """Vectors with one byte for each value: 20,000 of 96 are 2.6 MB as base64."""
     if len(view.vectors) != len(pictures.rows):
         raise InputError(
             f"the view has {len(view.vectors)} vectors for {len(pictures.rows)} pictures: give one for each"
         )
-    scale = np.abs(view.vectors).max(0, initial=0) / LEVELS
-    codes = np.round(view.vectors / np.where(scale > 0, scale, 1)).astype(np.int8)
+    vectors = Quantised.of(view.vectors)
     places = np.round(np.clip(view.points, 0, 1) * 65535).astype("<u2")
     return {
         "rows": pictures.rows.tolist(),
-        "scale": [float(s) for s in scale.astype(np.float32)],
-        "codes": _base64(codes),
+        "scale": [float(s) for s in vectors.scale],
+        "codes": _base64(vectors.values),
         "points": _base64(places),
+        **_of_questions(view, vectors),
+    }
+
+
+def _of_questions(view: View, vectors: Quantised) -> dict[str, Any]:
+    """What answers.js needs: the parts that are asked about, and the figures of the rule."""
+    if view.groups is None or view.log_odds is None or not len(view.vectors):
+        return {"rule": None}
+    parts = [
+        {
+            # Of a part's rows only those inside are in an order that matters.
+            "rows": [*part.inner.tolist(), *np.setdiff1d(part.rows, part.inner).tolist()],
+            "inner": len(part.inner),
+            "representatives": part.representatives.tolist(),
+            "halves": part.halves,
+            "first": part.first,
+        }
+        for part in rule.parts_of(vectors, view.groups)
+    ]
+    figures = {name.lower(): value for name, value in vars(rule).items() if name.isupper()}
+    return {
+        "parts": parts,
+        "log_odds": _base64(view.log_odds.astype("<f8")),
+        "rule": figures | {"length": rule.Space.of(vectors).length},
     }
 
 

@@ -39,7 +39,12 @@ def review(found: Inventory, estimator: RobustVQVAE, threshold: float, source: P
     return Review(
         Pictures(found.images, found.rows),
         {int(found.rows[i]): evidence for i, evidence in zip(shown, heat, strict=True)},
-        View(estimator.embedding_, project(estimator.embedding_)),
+        View(
+            estimator.embedding_,
+            project(estimator.embedding_),
+            getattr(estimator, "groups_", None),
+            estimator.offset_ - estimator.scores_,
+        ),
         _link(source, out),
     )
 
