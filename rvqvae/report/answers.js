@@ -16,7 +16,7 @@ const vectors = view && RULE && (() => {
 
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const clip = (x, most) => Math.max(-most, Math.min(most, x));
-const trusted = view && RULE && view.logOdds.map((x) => (RULE.trust ?? 1) * clip(x, RULE.largest));
+const bounded = view && RULE && view.logOdds.map((x) => clip(x, RULE.largest));
 
 function squaredTo(j) {
   const width = view.scale.length;
@@ -90,8 +90,8 @@ function relearn(said) {
   const noise = shown.flatMap((some) => some.map(() => RULE.noise * some.length));
   const basis = rows.map(kernelOf);
   const lower = factor(basis.map((kernel, j) => rows.map((i, k) => kernel[i] + (j === k ? noise[j] : 0))));
-  const weights = solve(lower, rows.map((i, k) => RULE.target * values[k] - trusted[i]));
-  const logOdds = trusted.slice();
+  const weights = solve(lower, rows.map((i, k) => RULE.target * values[k] - bounded[i]));
+  const logOdds = bounded.slice();
   basis.forEach((kernel, j) => {
     for (let i = 0; i < logOdds.length; i++) logOdds[i] += weights[j] * kernel[i];
   });
