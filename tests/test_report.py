@@ -280,7 +280,7 @@ def visit(chromium, tmp_path):
         write(path, *args, **kwargs)
         contexts.append(chromium.new_context(viewport={"width": width, "height": 900}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(5000)
+        page.set_default_timeout(20_000)
         page.on("console", lambda m: any(text in m.text for text in expect) or wrong.append(m.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
