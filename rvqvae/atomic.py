@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import IO, Any
 
 from rvqvae.errors import InputError
@@ -26,7 +27,7 @@ def replacing(path: Path, partial: str = "", sync: bool = True) -> Iterator[IO[b
     files forty times faster; a power cut may then leave empty ones.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(partial or f".{path.name}.{os.getpid()}.partial")
+    unfinished = path.with_name(partial or f".{path.name}.{os.getpid()}.{get_ident()}.partial")
     try:
         with open(unfinished, "wb") as file:
             yield file

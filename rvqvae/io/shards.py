@@ -167,7 +167,7 @@ def _parquet(path: str, prefix: str, wanted: Callable[[str], bool]) -> Shard:
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(
-            f"{path} needs pyarrow to be read: install it, or give the images as files"
+            f"{path} needs pyarrow to be read: install the extra rvqvae[parquet], or give the images as files"
         ) from error
     try:
         rows = _Rows(path, parquet)

@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -28,6 +29,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from filelock import FileLock
+
+from rvqvae.atomic import replacing, write_atomically
+from rvqvae.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +129,8 @@ class Tracker:
             if source.is_dir():
                 shutil.copytree(source, kept, dirs_exist_ok=True)
             else:
-                _write(kept, lambda partial: shutil.copyfile(source, partial))
+                with replacing(kept) as file, source.open("rb") as original:
+                    shutil.copyfileobj(original, file)
         place = kept.parent.relative_to(self.directory).as_posix()
         self._send(
             lambda client, run_id: client.log_artifact(run_id, str(kept), None if place == "." else place)
@@ -136,13 +141,14 @@ class Tracker:
         """Keep a matplotlib figure; the suffix of ``name`` (.png, .svg, .pdf) is the format."""
         kept = self.directory / name
         suffix = kept.suffix.removeprefix(".")
-        _write(kept, lambda partial: figure.savefig(partial, format=suffix))
+        with replacing(kept) as file:
+            figure.savefig(file, format=suffix)
         return self.artifact(kept)
 
     def text(self, text: str, name: str) -> Path:
         """Keep a text (a table, a resolved configuration) as a file."""
         kept = self.directory / name
-        _write(kept, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_atomically(kept, text.encode())
         return self.artifact(kept)
 
     def __enter__(self) -> Tracker:
@@ -151,7 +157,7 @@ class Tracker:
         old = self._unfinished()
         if old is None:
             (self.directory / "metrics.jsonl").unlink(missing_ok=True)
-            _write_json(self.directory / "params.json", self.params)
+            write_atomically(self.directory / "params.json", _json(self.params).encode())
         self.run_id = self._store.attempt(lambda client: self._start(client, (old or {}).get("run_id")))
         self._record("RUNNING")
         return self
@@ -203,7 +209,7 @@ class Tracker:
             "run_id": self.run_id,
             "tracking_uri": self._store.uri,
         }
-        _write_json(self.directory / "run.json", record)
+        write_atomically(self.directory / "run.json", _json(record).encode())
 
     def _send(self, action: Callable[[MlflowClient, str], object]) -> None:
         if (run_id := self.run_id) is not None:
@@ -304,6 +310,8 @@ def log_model(folder: str | Path, name: str = "rvqvae", *, registered_model_name
     ``mlflow.pyfunc.load_model`` and ``mlflow models serve --env-manager local`` take the URI. It goes where
     MLflow is set to log, and into the active run if there is one. InputError for a folder without a model.
     """
+    if find_spec("mlflow") is None:
+        raise InputError("mlflow is not installed: install the extra rvqvae[mlflow]")
     from rvqvae.commands.read import model_folder
     from rvqvae.tracking.serving import load_served
 
@@ -381,18 +389,3 @@ def _file_name(name: str) -> str:
 
 def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write(path, lambda partial: partial.write_text(_json(content), encoding="utf-8"))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a neighbouring file, then put it in place whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
