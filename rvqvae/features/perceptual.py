@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rvqvae.features.pretrained import LITE_MEAN, LITE_STD, efficientnet_lite0, fold_batch_norm
+from rvqvae.features.efficientnet import MEAN, STD, efficientnet_lite0
 
 STAGES = 3
 """Blocks that are looked at after the stem: to an eighth of the image's side, 40 channels."""
@@ -18,14 +18,14 @@ STAGES = 3
 def _stages(device: torch.device, dtype: torch.dtype) -> list[nn.Module]:
     # Storage of its own even while a saved model is rebuilt without.
     with torch.device(device):
-        network: Any = fold_batch_norm(efficientnet_lite0()).requires_grad_(False)
+        network: Any = efficientnet_lite0().requires_grad_(False)
         network = network.to(device, dtype, memory_format=torch.channels_last)
-    return [nn.Sequential(network.conv_stem, network.bn1), *network.blocks[:STAGES]]
+    return [network.stem, *network.stages[:STAGES]]
 
 
 def deep_features(images: Tensor) -> list[Tensor]:
     """Maps of EfficientNet-Lite0's stem and first blocks: (B, 1 | 3, H, W) in [0, 1] -> (B, C, h, w) each."""
-    x = (255 * images.expand(-1, 3, -1, -1) - LITE_MEAN[0]) / LITE_STD[0]
+    x = (255 * images.expand(-1, 3, -1, -1) - MEAN) / STD
     x, maps = x.contiguous(memory_format=torch.channels_last), []
     # Under autocast images are in half precision, and the weights must not be.
     for stage in _stages(images.device, torch.promote_types(images.dtype, torch.float32)):

