@@ -23,7 +23,7 @@ def usable_device(device: str | None = None) -> str:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # The latter where torch is built without CUDA.
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0][:120]  # torch may go on for a page
         raise InputError(f"device={device!r} cannot be used ({reason}): use cpu, or leave it out") from error
     return device
 
