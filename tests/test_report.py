@@ -700,7 +700,7 @@ def test_untouched_export_is_the_manifest_with_columns_for_answers(visit, tmp_pa
     lines = [(tmp_path / name).read_bytes().split(b"\n") for name in ("manifest.csv", "reviewed.csv")]
     assert all(after.startswith(before) for before, after in zip(*lines, strict=True))
     assert list(rows[0])[7:] == ["answer", "group", "group_answer", "reviewed_probability", "run"]
-    run = data_of((tmp_path / "report.html").read_text())["run"]
+    run = data_of((tmp_path / "report.html").read_text())["view"]["run"]
     first = {i: str(place) for place, part in enumerate(PARTS) if part.first for i in part.rows}
     assert [list(row.values())[7:] for row in rows] == [
         ["", first.get(i, ""), "", "", run] for i in range(62)

@@ -62,13 +62,7 @@ def read_manifest(path: str | Path) -> list[Row]:
     ``keep`` may be true, 1 or yes, false, 0 or no, in any case. InputError, with the line, for a missing
     file or column, or a bad value.
     """
-    try:
-        if (size := Path(path).stat().st_size) > LARGEST:
-            raise InputError(f"{path} has {size:,} bytes, above the limit of {LARGEST:,}: split it")
-        content = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {why(error)}: give a manifest.csv") from error
-    reader = csv.DictReader(StringIO(content, newline=""), strict=True)
+    reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
     try:
         missing = [name for name in Row._fields if name not in (reader.fieldnames or ())]
         if missing:
@@ -78,6 +72,16 @@ def read_manifest(path: str | Path) -> list[Row]:
         return [_parse(fields, f"{path}, line {reader.line_num}") for fields in reader]
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.reader.line_num}: {error}: repair this line") from error
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a table; bytes that are no UTF-8 become surrogates. InputError if it cannot be read."""
+    try:
+        if (size := Path(path).stat().st_size) > LARGEST:
+            raise InputError(f"{path} has {size:,} bytes, above the limit of {LARGEST:,}: split it")
+        return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {why(error)}: give a manifest.csv") from error
 
 
 def to_copy(rows: Iterable[Row]) -> list[Row]:

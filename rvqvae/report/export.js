@@ -25,7 +25,7 @@ function answerColumns() {
     group: (row) => String(group.get(row) ?? ""),
     group_answer: (row) => WORDS_OF[answers.get(group.get(row))] ?? "",
     reviewed_probability: (row) => (probability === modelled || Number.isNaN(probability[row]) ? "" : String(probability[row])),
-    run: () => data.run,
+    run: () => data.view?.run ?? "",
   };
 }
 

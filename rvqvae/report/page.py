@@ -177,6 +177,7 @@ def _of_questions(view: View, vectors: Quantised) -> dict[str, Any]:
     figures = {name.lower(): value for name, value in vars(rule).items() if name.isupper()}
     return {
         "parts": parts,
+        "run": rule.run_of(vectors, view.groups),
         "log_odds": _base64(view.log_odds.astype("<f8")),
         "rule": figures | {"length": rule.Space.of(vectors).length},
     }
