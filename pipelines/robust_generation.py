@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,13 +27,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.recipes import load
 from pipelines.common.command import exit_status
-from pipelines.common.store import claim
+from pipelines.common.store import claim, write_rows
 from pipelines.common.tables import as_markdown, as_rich
 from pipelines.generation.methods import SHOWN, Images, Reference, load_reference, run_method
 from pipelines.generation.settings import FREE, Settings, parse
 from pipelines.generation.table import csv_table, sheet
 from rvqvae.atomic import write_atomically
-from rvqvae.contamination import Contaminated, contaminate, save_manifest
+from rvqvae.contamination import Contaminated, contaminate
 from rvqvae.errors import InputError
 from rvqvae.features.pretrained import extract_features, extract_views
 from rvqvae.figures import generation_figure
@@ -48,6 +48,19 @@ TITLES = {
 }  # fmt: skip
 
 
+class Truth(NamedTuple):
+    """About one image of a mixture; where it comes from, among the inliers or among the outliers."""
+
+    index: int
+    is_outlier: int
+    source_index: int
+
+
+def truth_of(mixture: Contaminated) -> list[Truth]:
+    truth = zip(mixture.is_outlier.tolist(), mixture.source_index.tolist(), strict=True)
+    return [Truth(index, int(outlier), source) for index, (outlier, source) in enumerate(truth)]
+
+
 def run_seed(
     seed: int,
     mixture: Contaminated,
@@ -58,7 +71,7 @@ def run_seed(
 ) -> list[Row]:
     """The rows of one seed: clean training images as they are, then every method. Finished ones are read."""
     manifest = parent.directory / f"manifest-seed{seed}.csv"
-    save_manifest(manifest, mixture)
+    write_rows(manifest, Truth, truth_of(mixture))
     parent.artifact(manifest)
     digest = fingerprint(settings, seed, mixture)
     paths = {name: parent.directory / f"{name}-seed{seed}" / "results.json" for name in settings.rows}

@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.generation.figures import PANELS, curves_figure, score_histogram
 from rvqvae import figures
 
 
@@ -83,14 +84,14 @@ def test_reconstructions_lie_below_their_originals(images):
     "scores", [np.random.default_rng(0).normal(size=500), np.zeros(5), [np.nan, 1.0, np.inf]]
 )
 def test_histogram_counts_every_finite_score(scores, tmp_path):
-    figure = figures.score_histogram(scores, threshold=0.1)
+    figure = score_histogram(scores, threshold=0.1)
     figure.savefig(tmp_path / "figure.png")
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert sum(heights) == np.isfinite(scores).sum()
 
 
 def test_histogram_separates_the_truth():
-    figure = figures.score_histogram([0.0, 1.0, 2.0], [True, False, False])
+    figure = score_histogram([0.0, 1.0, 2.0], [True, False, False])
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["inliers (2)", "outliers (1)"]
 
 
@@ -106,9 +107,9 @@ def test_curves_are_grouped_and_gaps_allowed(tmp_path):
         },
         {"epoch": 2, "loss": 0.5, "inliers": 8, "outliers": 2, "seconds": 3.0},
     ]
-    figure = figures.curves_figure(history)
+    figure = curves_figure(history)
     figure.savefig(tmp_path / "figure.png")
-    assert [axes.get_title(loc="left") for axes in figure.axes] == list(figures.PANELS)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(PANELS)
     assert [len(axes.lines) for axes in figure.axes] == [1, 2, 1, 1]
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]
-    figures.curves_figure([])
+    curves_figure([])

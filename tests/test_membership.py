@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from data.recipes import load
 from pipelines.benchmark_scaling import moved
-from rvqvae.contamination import contaminate, noise_images
+from rvqvae.contamination import contaminate
 from rvqvae.errors import InputError
 from rvqvae.features.pretrained import extract_views
 from rvqvae.membership import Competition, Evidence, JointView, Membership, literal_split, update, warm_start
@@ -132,7 +132,8 @@ def test_digits_turned_and_shifted_stay_whole():
 
 def test_noise_is_foreign():
     digits = load("mnist")[0][:, None]
-    made = contaminate(digits, noise_images(400, (1, 28, 28), "uniform", 0), 0.3, 0, total=1000)
+    noise = np.random.default_rng(0).integers(0, 256, (400, 1, 28, 28), dtype=np.uint8)
+    made = contaminate(digits, noise, 0.3, 0, total=1000)
     start = warm_start(extract_views(made.images), images=made.images).membership
     assert np.array_equal(start.is_outlier, made.is_outlier)
 

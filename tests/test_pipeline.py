@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from pipelines import robust_generation
+from pipelines.common.store import read_rows
 from pipelines.common.tables import as_markdown
 from pipelines.generation import methods
 from pipelines.generation.table import COLUMNS, sheet
-from rvqvae.contamination import load_manifest
 from rvqvae.metrics import Judge
 from rvqvae.tracking.runs import Tracker
 
@@ -92,8 +92,8 @@ def test_filters_train_on_what_they_keep(tmp_path):
 
 
 def test_artifacts(finished):
-    manifest = load_manifest(finished / "manifest-seed0.csv")
-    assert (len(manifest.is_outlier), manifest.is_outlier.sum()) == (200, 60)
+    truth = read_rows(finished / "manifest-seed0.csv", robust_generation.Truth)
+    assert (len(truth), sum(row.is_outlier for row in truth)) == (200, 60)
     for method in METHODS:
         folder = finished / f"{method}-seed0"
         names = {"originals.png", "reconstructions.png", "samples.png", "curves.png", "metrics.jsonl"}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
 from data.recipes import load
-from rvqvae.contamination import Contaminated, contaminate, noise_images, split_classes
+from rvqvae.contamination import Contaminated, contaminate
 from rvqvae.errors import InputError
 
 Images = NDArray[np.uint8]
@@ -64,7 +64,7 @@ def pool(
     require(source)
     name, _, label = source.partition(":")
     if name == NOISE:
-        images = noise_images(total, shape, "uniform", np.random.default_rng(seed))
+        images = np.random.default_rng(seed).integers(0, 256, (total, *shape), dtype=np.uint8)
         return images, images[:0]
     if name in PHOTOS:
         images = tiles(name, total, seed, train)
@@ -72,7 +72,7 @@ def pool(
     grey, labels = load((GREY | TINTED)[name], root, train)
     wanted, others = grey, grey[:0]
     if label:
-        wanted, others = split_classes(grey, labels, int(label))
+        wanted, others = grey[labels == int(label)], grey[labels != int(label)]
     if name in GREY:
         return wanted[:, None], others[:, None]
     return tint(wanted, total, [*seed, 0]), tint(others, total, [*seed, 1])

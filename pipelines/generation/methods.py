@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
+from pipelines.generation.figures import curves_figure, score_histogram
 from pipelines.generation.filters import FILTERS, keep
 from pipelines.generation.settings import Method, Settings
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
 from rvqvae.features.pretrained import extract_features
-from rvqvae.figures import curves_figure, image_grid, reconstruction_figure, save_png, score_histogram
+from rvqvae.figures import image_grid, reconstruction_figure, save_png
 from rvqvae.membership import Membership
 from rvqvae.metrics import Judge, generation_metrics, purity
 from rvqvae.priors.groups import fit_inlier_prior

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Sequence
@@ -164,7 +163,7 @@ def _mean(probability: NDArray[np.float32]) -> float | None:
 
 def _sheet(images: NDArray[np.uint8], members: Sequence[NDArray[np.intp]]) -> bytes:
     """A row for each cluster, as PNG: images spread evenly from the surest to the least sure."""
-    from rvqvae.figures import generation_figure
+    from rvqvae.figures import generation_figure, png_of
 
     shown, captions = {}, {}
     for number, rows in enumerate(members):
@@ -178,9 +177,7 @@ def _sheet(images: NDArray[np.uint8], members: Sequence[NDArray[np.intp]]) -> by
         columns=COLUMNS_SHOWN,
         note="From the surest member on the left to the least sure on the right.",
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _rows(found: Inventory, labels: NDArray[np.int64], probability: NDArray[np.float32]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from rvqvae.commands.lines import words
 from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import versions, write_json
-from rvqvae.commands.score import judge
+from rvqvae.commands.score import score_images
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
 
@@ -121,7 +121,7 @@ def _against(
 
     from rvqvae.metrics import Judge, purity
 
-    scores = np.concatenate([judge(estimator, images).scores for images in (real, others)])
+    scores = np.concatenate([score_images(estimator, images).scores for images in (real, others)])
     truth = np.arange(len(scores)) >= len(real)
     arbiter = Judge.fit(real[::2], others[::2], seed)
     error = arbiter.test(real[1::2], others[1::2])

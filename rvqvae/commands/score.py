@@ -89,7 +89,7 @@ def score(
         work_beside(out) as scratch,
         read_for_model(images, side, scratch, workers, progress) as found,
     ):
-        verdicts = judge(estimator, found.images, progress)
+        verdicts = score_images(estimator, found.images, progress)
         if maps is not None:
             job = {"job": "maps", "model": str(Path(model).resolve()), "images": str(Path(images).resolve())}
             with locked(maps) as folder:
@@ -101,7 +101,9 @@ def score(
     return Scored(out, len(found.entries), unreadable, int(verdicts.is_outlier.sum()), maps)
 
 
-def judge(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None) -> Verdicts:
+def score_images(
+    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None
+) -> Verdicts:
     """Scores of uint8 images (M, C, H, W), a batch at a time."""
     from scipy.special import expit
 

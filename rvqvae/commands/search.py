@@ -6,7 +6,6 @@ features and style, side by side. Every query is compared with every image, so t
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -232,7 +231,7 @@ def _row(match: Match) -> list[str]:
 
 def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:
     """PNG of the first queries, each followed by what is most like it."""
-    from rvqvae.figures import generation_figure
+    from rvqvae.figures import generation_figure, png_of
 
     blank = np.full((1, *asked.images.shape[1:]), 255, np.uint8)
     names = [_title(asked.entries[row].path) for row in asked.rows[:SHOWN]]
@@ -245,10 +244,8 @@ def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:
     note = f"Left the {'queries' if len(names) > 1 else 'query'}, then the most alike, nearest first."
     if len(asked.rows) > SHOWN:
         note += f" The first {SHOWN} of {len(asked.rows):,} queries."
-    buffer = io.BytesIO()
     columns = min(max(2 + near.rows.shape[1], FEWEST_COLUMNS), MOST_COLUMNS)
-    generation_figure(rows, columns=columns, note=note).savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png_of(generation_figure(rows, columns=columns, note=note))
 
 
 def _title(path: str) -> str:
