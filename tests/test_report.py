@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from playwright.sync_api import sync_playwright
 
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, read_manifest, write_manifest
+from rvqvae.io.reading import read_source
 from rvqvae.membership.answers import Answers, Quantised, Space, learn, parts_of, questions
-from rvqvae.report import Pictures, View, write_report
+from rvqvae.report import Pictures, View, review, write_report
 from rvqvae.report.pictures import _thumbnail_size
 from rvqvae.report.projection import project
 
@@ -213,8 +215,11 @@ def test_heat_is_clear_without_evidence_and_strongest_at_the_most(tmp_path, scal
 def test_twins_are_told_from_reasons(tmp_path):
     near = scored("big.png", 0.7)._replace(reason="outlier; near duplicate of two\nlines.png")
     lost = scored("x.png", 0.7)._replace(reason="near duplicate of nowhere.png")
-    data = data_of(write(tmp_path / "r.html", [*ROWS, near, lost]))
-    assert data["twins"] == [[61, 0, "exact"], [62, 2, "near"]]
+    other = "label conflict: the same image in another class folder is"
+    one = scored("cat/1.png", 0.1)._replace(reason=f"{other} dog/1.png")
+    two = scored("dog/1.png", 0.1)._replace(reason=f"{other} cat/1.png")
+    data = data_of(write(tmp_path / "r.html", [*ROWS, near, lost, one, two]))
+    assert data["twins"] == [[61, 0, "exact"], [62, 2, "near"], [65, 64, "conflict"]]
 
 
 def test_vectors_travel_as_bytes(tmp_path):
@@ -253,6 +258,31 @@ def test_bad_input_is_refused_in_words(tmp_path):
     with pytest.raises(InputError, match=r"shape \(1, 9, 12\)"):
         write(tmp_path / "r.html", heat={0: np.zeros((1, 9, 12), np.float32)})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cleaning_is_prepared(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(IMAGES):
+        size = (24, 18) if i else (48, 18)
+        Image.fromarray(image[0]).resize(size).save(tmp_path / "photos" / f"{i:02d}.png")
+    found = read_source(tmp_path / "photos", size=(18, 24))
+    kept = PROBABILITY <= 0.5
+    estimator = SimpleNamespace(
+        epochs=1,
+        scores_=-LOG_ODDS,
+        outlier_probability_=PROBABILITY,
+        inlier_mask_=kept,
+        embedding_=VECTORS,
+        groups_=GROUPS,
+        anomaly_map=lambda images: images[:, 0].astype(np.float32),
+    )
+    shown = review(found, estimator, 0.5, tmp_path / "photos", tmp_path / "a b" / "out")
+    assert shown.originals == "../../photos/" and shown.sizes == {0: (18, 48)}
+    np.testing.assert_allclose(shown.view.log_odds, LOG_ODDS)
+    assert len(shown.heat) == 60 and shown.heat[7].shape == (18, 24)
+    estimator.epochs = 0
+    assert review(found, estimator, 0.5, tmp_path / "photos", tmp_path / "out").heat == {}
+    assert review(found, estimator, 0.5, tmp_path / "photos.zip", tmp_path / "out").originals is None
 
 
 # The page in a browser
@@ -597,11 +627,12 @@ def test_of_duplicates_one_or_both_are_kept(visit, tmp_path):
 
 
 def test_what_cannot_be_looked_at_is_listed(visit):
-    page = visit(left_out={".txt": 12, ".db": 1})
+    page = visit(left_out={".txt": 12, ".db": 1, "hidden files": 3})
     open_tab(page, "unreadable")
     assert UNREADABLE.reason in page.inner_text("#grid") and UNREADABLE.path in page.inner_text("#grid")
     open_tab(page, "left")
     assert "12 files .txt" in page.inner_text("#grid") and "1 file .db" in page.inner_text("#grid")
+    assert "3 hidden files" in page.inner_text("#grid")
     assert (
         visit(ROWS[:-2])
         .locator('[data-tab="left"], [data-tab="unreadable"], [data-tab="twins"]')

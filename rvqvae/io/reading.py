@@ -65,6 +65,8 @@ class Inventory(NamedTuple):
     side: Side
     left_out: LeftOut = LeftOut()
     """Every other regular file of the source."""
+    sizes: tuple[Size, ...] = ()
+    """Height and width of each entry's file, upright; zeros if it is unreadable."""
 
 
 class ImageSet(NamedTuple):
@@ -128,7 +130,7 @@ def read_source(
     near = near_duplicates(images) if deduplicate else {}
     ledger.near = {int(rows[i]): int(rows[j]) for i, j in near.items()}
     entries = tuple(map(ledger.entry, range(len(headers))))
-    return Inventory(entries, images, rows, side, source.left_out)
+    return Inventory(entries, images, rows, side, source.left_out, tuple(header.size for header in headers))
 
 
 def load_images(path: str | Path, size: int | None = None) -> ImageSet:

@@ -60,6 +60,10 @@ function paintCard(card, row) {
     `${nameOf(row)}, outlier probability ${chance(row) || "unknown"}, ${keeps(row) ? "keep" : "drop"} ${stateOf(row) || "by threshold"}`);
 }
 
+const TWIN_WORDS = {
+  exact: "the same picture", near: "nearly the same picture", conflict: "the same picture in two classes",
+};
+
 function fillPair(card, row) {
   card.querySelectorAll("figure").forEach((figure, side) => {
     const one = sideRows(row)[side];
@@ -67,7 +71,7 @@ function fillPair(card, row) {
     figure.querySelector("bdi").textContent = lastOf(one);
     figure.title = nameOf(one);
   });
-  card.querySelector(".kind").textContent = twinOf.get(row).kind === "exact" ? "the same picture" : "nearly the same picture";
+  card.querySelector(".kind").textContent = TWIN_WORDS[twinOf.get(row).kind];
 }
 
 const choiceOf = (row) => {
@@ -88,11 +92,16 @@ function paintPair(card, row) {
     button.setAttribute("aria-pressed", by !== "" && choiceOf(row) === button.dataset.twins);
 }
 
+// By suffix, or in words such as "hidden files".
+function leftOut(kind) {
+  const files = data.left_out[kind];
+  return kind.startsWith(".") ? `${number(files)} ${files === 1 ? "file" : "files"} ${shown(kind)}` : `${number(files)} ${shown(kind)}`;
+}
+
 function fillFile(card, item) {
   const suffix = typeof item === "string";
-  const files = suffix && data.left_out[item];
   card.querySelector(".badge").textContent = suffix ? "no image" : "unreadable";
-  card.querySelector(".name bdi").textContent = suffix ? `${number(files)} ${files === 1 ? "file" : "files"} ${shown(item)}` : nameOf(item);
+  card.querySelector(".name bdi").textContent = suffix ? leftOut(item) : nameOf(item);
   card.querySelector(".why").textContent = suffix ? "" : shown(columns.reason[item]);
   card.setAttribute("aria-label", card.querySelector(".name").textContent);
 }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
+from rvqvae.io.ledger import CONFLICT, NEAR
 from rvqvae.io.manifest import Row, number_text
 from rvqvae.membership import answers as rule
 from rvqvae.membership.answers import Quantised
@@ -43,7 +44,9 @@ SCRIPTS = (
     "main.js",
 )
 FILES = "report_files"
-TWIN = re.compile(r"(exact|near) duplicate of (.*)$", re.DOTALL)
+TWINS = {"exact duplicate of": "exact", NEAR: "near", CONFLICT: "conflict"}
+"""How reasons name another file, and what the page calls that."""
+TWIN = re.compile(f"({'|'.join(map(re.escape, TWINS))}) (.*)$", re.DOTALL)
 
 
 class View(NamedTuple):
@@ -117,14 +120,15 @@ def write_report(
 def _of_rows(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     columns = {name: [_text(getattr(row, name)) for row in rows] for name in Row._fields}
     index = {row.path: i for i, row in enumerate(rows)}
-    twins = [
-        [i, index[found[2]], found[1]]
-        for i, row in enumerate(rows)
-        if (found := TWIN.search(row.reason)) and found[2] in index
+    found = [(i, match) for i, row in enumerate(rows) if (match := TWIN.search(row.reason))]
+    twins = {i: (index[match[2]], TWINS[match[1]]) for i, match in found if match[2] in index}
+    # Of two files of different classes each names the other.
+    pairs = [
+        [i, other, kind] for i, (other, kind) in twins.items() if other < i or twins.get(other, (-1,))[0] != i
     ]
     # A review belongs to this very manifest.
     run = hashlib.sha256(_json(columns).encode()).hexdigest()
-    return {"run": run, "threshold": threshold, "columns": columns, "twins": twins}
+    return {"run": run, "threshold": threshold, "columns": columns, "twins": pairs}
 
 
 def _of_pictures(path: Path, rows: Sequence[Row], pictures: Pictures) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from rvqvae.io.reading import Inventory
 from rvqvae.report.page import View
@@ -17,6 +18,8 @@ from rvqvae.report.pictures import Pictures
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
 
+TINY = 1e-12
+"""Nearest that a probability comes to 0 and 1."""
 OUTLYING, BORDERLINE = 120, 80
 """Images with a heat map: the most outlying and those nearest to the threshold."""
 
@@ -27,6 +30,7 @@ class Review(NamedTuple):
     pictures: Pictures
     heat: dict[int, NDArray[np.float32]]
     view: View
+    sizes: dict[int, tuple[int, int]]
     originals: str | None
 
 
@@ -34,19 +38,27 @@ def review(found: Inventory, estimator: RobustVQVAE, threshold: float, source: P
     """The page's content, of a cleaning of ``source`` with its results in the folder ``out``."""
     from rvqvae.report.projection import project  # Late, as it is slow to import
 
-    shown = _most_telling(estimator, threshold)
-    heat = estimator.anomaly_map(found.images[shown])
     return Review(
         Pictures(found.images, found.rows),
-        {int(found.rows[i]): evidence for i, evidence in zip(shown, heat, strict=True)},
+        _heat(found, estimator, threshold),
         View(
             estimator.embedding_,
             project(estimator.embedding_),
             getattr(estimator, "groups_", None),
-            estimator.offset_ - estimator.scores_,
+            logit(estimator.outlier_probability_.clip(TINY, 1 - TINY)),
         ),
+        {row: size for row, size in enumerate(found.sizes) if _is_distorted(size, found.side.size)},
         _link(source, out),
     )
+
+
+def _heat(found: Inventory, estimator: RobustVQVAE, threshold: float) -> dict[int, NDArray[np.float32]]:
+    """Heat maps of the most telling images, by row; none without the networks that make them."""
+    if estimator.epochs == 0:
+        return {}
+    shown = _most_telling(estimator, threshold)
+    maps = estimator.anomaly_map(found.images[shown])
+    return {int(found.rows[i]): evidence for i, evidence in zip(shown, maps, strict=True)}
 
 
 def _most_telling(estimator: RobustVQVAE, threshold: float) -> NDArray[np.intp]:
@@ -54,6 +66,12 @@ def _most_telling(estimator: RobustVQVAE, threshold: float) -> NDArray[np.intp]:
     order = np.lexsort((estimator.scores_, -probability))
     near = np.argsort(np.abs(probability - threshold), kind="stable")
     return np.union1d(order[:OUTLYING], near[:BORDERLINE])
+
+
+def _is_distorted(size: tuple[int, int], thumbnail: tuple[int, int]) -> bool:
+    """Whether a file's ratio of height and width is visibly another than its thumbnail's."""
+    (height, width), (tall, wide) = size, thumbnail
+    return min(size) > 0 and abs(height * wide - width * tall) > 0.02 * width * tall
 
 
 def _link(source: Path, out: Path) -> str | None:
