@@ -28,7 +28,7 @@ function drawMap() {
   view.rows.forEach((row, i) => levels[Math.round((probability[row] || 0) * 10)].push(i));
   levels.forEach((points, level) => {
     context.fillStyle = `color-mix(in oklab, ${style("--accent")} ${level * 10}%, ${style("--bar")})`;
-    context.globalAlpha = 0.5 + level * 0.04;
+    context.globalAlpha = 0.7 + level * 0.03;
     if (view.rows.length > 5000) {
       // Many circles would take longer than an answer.
       for (const i of points) context.fillRect(positions[2 * i] - radius, positions[2 * i + 1] - radius, 2 * radius, 2 * radius);
