@@ -34,11 +34,12 @@ from pipelines.generation.settings import FREE, Settings, parse
 from pipelines.generation.table import csv_table, sheet
 from rvqvae.atomic import write_atomically
 from rvqvae.contamination import Contaminated, contaminate
+from rvqvae.detector import detect
 from rvqvae.errors import InputError
-from rvqvae.features.pretrained import extract_features, extract_views
+from rvqvae.features.pretrained import extract_features
 from rvqvae.figures import generation_figure
 from rvqvae.io.arrays import as_nchw
-from rvqvae.membership import warm_start
+from rvqvae.membership import Membership
 from rvqvae.tracking.runs import Tracker
 
 Row = dict[str, Any]
@@ -78,7 +79,8 @@ def run_seed(
     rows = {name: row for name, path in paths.items() if (row := finished(path, digest))}
     if len(rows) < len(paths):
         show(f"judge and features, seed {seed}", 0)
-        start = warm_start(extract_views(mixture.images), images=mixture.images, seed=seed).membership
+        found = detect(mixture.images, seed=seed)
+        start = Membership(found.judged.log_odds - found.cut)
     epochs = settings.train.epochs + settings.prior.epochs
     for name, path in paths.items():
         if name in rows:

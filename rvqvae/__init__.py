@@ -21,7 +21,6 @@ _HOME = {
     "fit_prior": "priors",
     "load_images": "io.reading",
     "log_model": "tracking.runs",
-    "warm_start": "membership",
 }
 
 __all__ = sorted(_HOME)

@@ -1,44 +1,54 @@
-"""The whole fit: views, warm start, joint training, and one rule for training and new samples alike."""
+"""Who belongs: from samples to their views, groups, log odds, a decision and a verdict.
+
+No network is trained here. Ours: the two codebooks' evidence does not enter the scores. Bounded to 2 nats, so
+as not to spoil a good start, it changed nothing that could be measured, and cost most of the time.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
 from rvqvae.features.patch_dictionary import LearnedFeatures
+from rvqvae.features.plants import draw_plants
 from rvqvae.features.pretrained import Backbone, extract_views
 from rvqvae.io.arrays import release_pages
-from rvqvae.membership import Competition, Rule, Start, cut_at, warm_start
-from rvqvae.membership.start import FEWEST
+from rvqvae.membership import (
+    Evidence,
+    Judge,
+    cut_at,
+    cut_of,
+    gather,
+    learned_judge,
+    names_of,
+    rate_interval,
+    verdict_of,
+)
+from rvqvae.membership.decision import Interval, Verdict
 from rvqvae.progress import Progress, silent
-from rvqvae.vqvae.inference import CodebookScores, code_counts, codebook_scores, evidence, evidence_of_new
-from rvqvae.vqvae.model import TwoCodebookVQVAE
-from rvqvae.vqvae.training import fit
 
 Samples = NDArray[Any]
 """uint8 (N, C, H, W), or float (N, d)."""
-Verdict = Literal["clean", "contaminated", "undecided"]
 BLOCK = 4096
 """Samples whose views are held at a time when scoring."""
-LEARN = 100_000
+LEARN = 50_000
 """Samples that are learned from, drawn at random from larger sets; the others are scored by the result."""
-VARIETY = "nothing can be told from them; keep one of each, then fit again"
-COLLAPSED = 1e-4
-"""Spread of the log distances (usually .1 to 1) below which the majority is one sample over and over."""
+IMAGE_VIEWS = 4
+"""Views of an image by the embedded network, whose units the judge of images knows."""
 
 
 class Judged(NamedTuple):
     """What a scorer says of N samples."""
 
     log_odds: NDArray[np.float64]
-    """(N,) of being an outlier: the warm start's rule plus what the two codebooks say."""
+    """(N,) of being an outlier."""
+    groups: NDArray[np.int64]
+    """(N,) the group of each."""
     vectors: NDArray[np.float32]
     """(N, d) the samples in the joint view, by which they are compared."""
 
@@ -47,11 +57,8 @@ class Scorer(NamedTuple):
     """All that it takes to score a sample."""
 
     backbone: Backbone
-    rule: Rule
-    model: TwoCodebookVQVAE
-    counts: tuple[torch.Tensor, torch.Tensor]
-    """Uses of each code at each position by the training set, (P, K) of either codebook."""
-    competition: Competition | None
+    evidence: Evidence
+    device: str = "cpu"
 
     def __call__(self, samples: Samples) -> Judged:
         """Of N samples, a block of them at a time."""
@@ -59,90 +66,79 @@ class Scorer(NamedTuple):
         return Judged(*map(np.concatenate, zip(*parts, strict=True)))
 
     def vectors(self, samples: Samples) -> NDArray[np.float32]:
-        """(N, d) the samples in the joint view, at half the cost of judging them."""
-        return self.rule.view(views_of(samples, self.backbone, self.model.data_scale.device))
+        """(N, d) the samples in the joint view."""
+        return self.evidence.view(views_of(samples, self.backbone, self.device))
 
     def _block(self, samples: Samples) -> Judged:
-        z = self.vectors(samples)
-        return self.weigh(z, None if self.competition is None else codebook_scores(self.model, samples))
-
-    def weigh(self, z: NDArray[np.float32], scores: CodebookScores | None) -> Judged:
-        """By the vectors ``z`` (N, d) and the ``scores`` of N samples."""
-        odds = self.rule(z)
-        if self.competition is None or scores is None:
-            return Judged(odds, z)
-        return Judged(odds + self.competition(evidence_of_new(scores, self.counts)), z)
+        views = views_of(samples, self.backbone, self.device)
+        vectors = self.evidence.view(views)
+        odds = judge_of(len(views))(self.evidence(views), names_of(len(views)))
+        return Judged(odds, self.evidence.group_of(vectors), vectors)
 
 
 class Detected(NamedTuple):
     """A scorer and what it says of all samples, as `Judged`."""
 
     scorer: Scorer
-    log_odds: NDArray[np.float64]
-    vectors: NDArray[np.float32]
+    judged: Judged
     learned: NDArray[np.int64]
     """Rows of the samples that were learned from, sorted; all, unless there are more than LEARN."""
     cut: float
-    """Log odds above which a sample is an outlier: 0, unless a contamination was given."""
-    interval: tuple[float, float]
+    """Log odds above which a sample is an outlier."""
+    interval: Interval
     """95 % interval of the contamination."""
-    history: list[dict[str, float]]
-
-    @property
-    def is_outlier(self) -> NDArray[np.bool_]:
-        return self.log_odds > self.cut
+    seen: float
+    """Share of planted foreign samples that stood out."""
 
     @property
     def verdict(self) -> Verdict:
-        return verdict_of(self.interval)
-
-
-def verdict_of(interval: tuple[float, float]) -> Verdict:
-    """What an interval of the contamination amounts to."""
-    low, high = interval
-    if low > 0.005:
-        return "contaminated"
-    return "clean" if high <= 0.02 else "undecided"
+        return verdict_of(self.interval, len(self.judged.log_odds), self.seen)
 
 
 def detect(
     samples: Samples,
-    model_config: ModelConfig,
-    train_config: TrainConfig,
     *,
     contamination: float | None = None,
+    caution: float = 2.0,
     backbone: Backbone = "efficientnet_lite0",
+    judge: Judge | None = None,
     seed: int = 0,
-    directory: Path | None = None,
     progress: Progress | None = None,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
 ) -> Detected:
-    """Learn who belongs among ``samples``, and the Robust VQ-VAE with them.
+    """Learn who belongs among ``samples``.
 
-    Of more than LEARN samples so many are learned from, and the others scored by the result.
-    ``backbone`` is as in `extract_features`, or "learned" for features of the samples themselves. Raises
-    InputError for too few or non-finite samples, and if more than half of them are identical.
+    ``caution``: what a thrown-out inlier costs beside an outlier left in. ``backbone`` is as in
+    `extract_features`, or "learned" for features of the samples themselves; ``judge`` another than the one
+    that travels with the package, for measuring. Raises InputError for too few or non-finite samples, and if
+    more than half of them are identical.
     """
+    tell = progress or silent
     learned = drawn(len(samples), LEARN, seed)
     few = samples if len(learned) == len(samples) else samples[learned]
+    _check(few)
+    tell("features", 0, len(few))
+    if samples.ndim == 4 and backbone == "learned":
+        backbone = LearnedFeatures.fit(few, seed).to(device)
+    views = views_of(few, backbone, device)
     release_pages(samples)
-    scorer, own, start, history = _learn(
-        few, model_config, train_config, contamination, backbone, seed, directory, progress, device
-    )
-    log_odds, vectors = own
-    if len(few) < len(samples):
-        log_odds, vectors = (np.empty((len(samples), *kind.shape[1:]), kind.dtype) for kind in own)
-        log_odds[learned], vectors[learned] = own
-        others = np.delete(np.arange(len(samples)), learned)
-        for begin in range(0, len(others), BLOCK):
-            rows = others[begin : begin + BLOCK]
-            log_odds[rows], vectors[rows] = scorer(samples[rows])
-            release_pages(samples)
-            if progress:
-                progress("score", begin + len(rows), len(others))
-    cut = 0.0 if contamination is None else cut_at(log_odds, contamination)
-    found = Detected(scorer, log_odds, vectors, learned, cut, start.interval, history)
-    return found._replace(interval=_around(float(found.is_outlier.mean()), start.interval))
+    tell("features", len(few), len(few))
+    gathered = gather(views, seed)
+    scorer = Scorer(backbone, gathered.evidence, device)
+    judge = judge or judge_of(len(views))
+    own = Judged(judge(gathered.table, names_of(len(views))), gathered.groups, gathered.vectors)
+    judged = own if len(few) == len(samples) else _of_all(samples, learned, own, scorer, tell)
+    cut = cut_of(caution) if contamination is None else cut_at(judged.log_odds, contamination)
+    interval = Interval(contamination or 0.0, contamination or 0.0)
+    if contamination is None:
+        dropped, found = float((judged.log_odds > cut).mean()), rate_interval(judged.log_odds, judge.doubt)
+        interval = Interval(min(found.low, dropped), max(found.high, dropped))
+    return Detected(scorer, judged, learned, cut, interval, _seen(scorer, few, cut, seed))
+
+
+def judge_of(views: int) -> Judge:
+    """The judge that travels with the package, for so many views."""
+    return learned_judge("images" if views == IMAGE_VIEWS else "any")
 
 
 def drawn(n: int, most: int, seed: int) -> NDArray[np.int64]:
@@ -152,55 +148,6 @@ def drawn(n: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
-class _Learned(NamedTuple):
-    """A scorer, what it says of the samples behind it, and how it came about."""
-
-    scorer: Scorer
-    judged: Judged
-    start: Start
-    history: list[dict[str, float]]
-
-
-def _learn(
-    samples: Samples,
-    model_config: ModelConfig,
-    train_config: TrainConfig,
-    contamination: float | None,
-    backbone: Backbone,
-    seed: int,
-    directory: Path | None,
-    progress: Progress | None,
-    device: torch.device | str,
-) -> _Learned:
-    _check_variety(samples)
-    tell = progress or silent
-    is_image = samples.ndim == 4
-    tell("features", 0, len(samples))
-    if is_image and backbone == "learned":
-        backbone = LearnedFeatures.fit(samples, seed).to(device)
-    views = views_of(samples, backbone, device)
-    tell("features", len(samples), len(samples))
-    images = samples if is_image else None
-    start = warm_start(views, images=images, contamination=contamination, seed=seed)
-    if len(samples) >= FEWEST and not start.rule.majority.spread > COLLAPSED:
-        raise InputError(f"more than half of the samples that may belong are identical: {VARIETY}")
-    epochs = train_config.epochs
-    fitted = fit(
-        samples, model_config, train_config, seed=seed, start=start.membership, contamination=contamination,
-        directory=directory, report=lambda epoch, _: tell("train", epoch, epochs), device=device,
-    )  # fmt: skip
-    scores = codebook_scores(fitted.model, samples)
-    sets = fitted.membership.is_outlier
-    scorer = Scorer(
-        backbone,
-        start.rule,
-        fitted.model,
-        code_counts(scores, sets),
-        Competition.fit(evidence(scores, sets), sets),
-    )
-    return _Learned(scorer, scorer.weigh(start.rule.view(views), scores), start, fitted.history)
-
-
 def views_of(
     samples: Samples, backbone: Backbone, device: torch.device | str = "cpu"
 ) -> list[NDArray[np.generic]]:
@@ -208,12 +155,54 @@ def views_of(
     return extract_views(samples, backbone, device=device) if samples.ndim == 4 else [samples]
 
 
-def _check_variety(samples: Samples) -> None:
+def _of_all(
+    samples: Samples, learned: NDArray[np.int64], own: Judged, scorer: Scorer, tell: Progress
+) -> Judged:
+    """What ``scorer`` says of the samples that were not learned from, with those that were."""
+    n, width = len(samples), own.vectors.shape[1]
+    judged = Judged(np.empty(n), np.empty(n, np.int64), np.empty((n, width), np.float32))
+    others = np.delete(np.arange(len(samples)), learned)
+    _fill(judged, learned, own)
+    for begin in range(0, len(others), BLOCK):
+        rows = others[begin : begin + BLOCK]
+        _fill(judged, rows, scorer(samples[rows]))
+        release_pages(samples)
+        tell("score", begin + len(rows), len(others))
+    return judged
+
+
+def _fill(whole: Judged, rows: NDArray[np.int64], part: Judged) -> None:
+    whole.log_odds[rows], whole.groups[rows], whole.vectors[rows] = part
+
+
+def _seen(scorer: Scorer, samples: Samples, cut: float, seed: int) -> float:
+    """The share of planted foreign samples that ``scorer`` would call outliers.
+
+    Of vectors, the plants are samples whose columns were shuffled each on its own and stretched threefold.
+    """
+    if samples.ndim == 4:
+        plants = draw_plants(samples.shape[1:], seed)
+    else:
+        rng = np.random.default_rng(seed)
+        rows = rng.integers(0, len(samples), (32, samples.shape[1]))
+        picked = samples[rows, np.arange(samples.shape[1])]
+        centre = np.median(samples, 0)
+        plants = (centre + 3 * (picked - centre)).astype(samples.dtype)
+    return float((scorer(plants).log_odds > cut).mean())
+
+
+VARIETY = "nothing can be told from them; keep one of each, then fit again"
+
+
+def _check(samples: Samples) -> None:
     """More than half identical make every median, hence every distance, collapse."""
+    n = len(samples)
+    if n < 2:
+        raise InputError(f"n_samples={n} is too few to tell a majority: give at least 2, better 100 or more")
+    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+        raise InputError("the samples hold NaN or infinite values; remove or impute them first")
     _, count = Counter(hash(sample.tobytes()) for sample in samples).most_common(1)[0]
-    if count > max(1, len(samples) // 2):
-        raise InputError(f"{count} of {len(samples)} samples are identical, more than half: {VARIETY}")
-
-
-def _around(rate: float, interval: tuple[float, float]) -> tuple[float, float]:
-    return min(rate, interval[0]), max(rate, interval[1])
+    if count == n:
+        raise InputError("all samples are identical: there is nothing to tell apart")
+    if count > max(1, n // 2):
+        raise InputError(f"{count} of {n} samples are identical, more than half: {VARIETY}")

@@ -10,27 +10,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
-from rvqvae.detector import Scorer, detect, verdict_of
+from rvqvae.detector import Scorer, detect
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.estimator_base import SampleEstimator
 from rvqvae.features.pretrained import Backbone
 from rvqvae.io.arrays import release_pages
 from rvqvae.io.samples import draw_seed, form_of, in_form, plain
-from rvqvae.membership import cut_at
+from rvqvae.membership import Membership, cut_at, verdict_of
 from rvqvae.model_folder import Stored
 from rvqvae.priors import GatedPixelCNN
 from rvqvae.priors.conditional import Classes, accepted, condition, draw
-from rvqvae.priors.groups import fit_inlier_prior
+from rvqvae.priors.groups import fit_code_prior
 from rvqvae.progress import Progress, silent
-from rvqvae.stored_detector import restore_detector, store_detector
+from rvqvae.stored_detector import Codes, restore_detector, store_detector
 from rvqvae.vqvae.inference import decode_codes, error_maps, inlier_codes
+from rvqvae.vqvae.model import TwoCodebookVQVAE
+from rvqvae.vqvae.training import fit
 
 FACTS: dict[str, Callable[[Any], Any]] = {
     "contamination_": float,
@@ -51,13 +54,18 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
     ----------
     contamination : "auto" or float in [0, 0.5], default "auto"
         Share of outliers; "auto" decides from the data.
+    caution : float > 0, default 2.0
+        What a thrown-out inlier costs beside an outlier left in: a sample is an outlier where its probability
+        is above caution / (1 + caution). Only with "auto".
     features : str or callable, default "efficientnet_lite0"
         What images are compared by, beside their pixels: the embedded network, the name of any timm model
         (may be downloaded), "learned" (from the images themselves), or a function as in `extract_features`.
     epochs : int or None
-        Passes over the data; by default as many as show the autoencoder 100,000 samples, from 4 to 20.
+        Passes over the data; by default as many as show the autoencoder 100,000 samples, from 4 to 20. With 0
+        no network is trained: membership alone, without `sample`, `reconstruct` and `anomaly_map`.
     prior_epochs : int or None
-        Passes of the PixelCNN that `sample` draws from, 0 for none; by default 100,000 grids, 4 to 16.
+        Passes of the PixelCNN that `sample` draws from, which the first `sample` fits; 0 for none; by default
+        100,000 grids, 4 to 16.
     batch_size, learning_rate : training of the autoencoder, see `TrainConfig`.
     channels, code_dim, inlier_codes, outlier_codes, bottleneck : the networks, see `ModelConfig`.
     random_state : int, RandomState instance or None
@@ -74,10 +82,11 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
     scores_ : (N,) float64, `score_samples` of the training data.
     outlier_probability_ : (N,) float64, of the training data.
     inlier_mask_ : (N,) bool.
+    groups_ : (N,) int64, the group of each training sample.
     embedding_ : (N, d) float32, the training data as they are compared: the joint view.
     contamination_ : float, share of outliers; contamination_interval_ : (low, high), 95 %.
     verdict_ : "clean", "contaminated" or "undecided".
-    offset_ : float, the score below which a sample is an outlier.
+    offset_ : float, the score below which a sample is an outlier; threshold_, the probability above which.
     history_ : list of dict, what happened in each epoch.
     """
 
@@ -85,6 +94,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         self,
         contamination: float | Literal["auto"] = "auto",
         *,
+        caution: float = 2.0,
         features: Backbone = "efficientnet_lite0",
         epochs: int | None = None,
         prior_epochs: int | None = None,
@@ -101,6 +111,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         progress: Progress | None = None,
     ) -> None:
         self.contamination = contamination
+        self.caution = caution
         self.features = features
         self.epochs = epochs
         self.prior_epochs = prior_epochs
@@ -123,33 +134,54 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         if not (isinstance(self.features, str) or callable(self.features)):
             raise InputError(f"features={self.features!r} is neither a name nor a function: leave it out")
         samples = self._samples(X, reset=True)
-        model, train, prior = self._configs(len(samples))
+        _, train, _ = self._configs(len(samples))
         found = detect(
-            samples, model, train, contamination=share, backbone=self.features, seed=seed,
-            directory=None if self.directory is None else Path(self.directory),
+            samples, contamination=share, caution=self._caution(), backbone=self.features, seed=seed,
             progress=self.progress, device=device,
         )  # fmt: skip
         self._scorer: Scorer = found.scorer
-        self.embedding_ = found.vectors
-        self.scores_ = -found.log_odds
+        self.groups_, self.embedding_ = found.judged.groups, found.judged.vectors
+        self.scores_ = -found.judged.log_odds
         self.offset_ = -found.cut
-        self.inlier_mask_ = ~found.is_outlier
-        self.outlier_probability_ = expit(found.log_odds - found.cut)
-        self.contamination_ = float(found.is_outlier.mean())
-        self.contamination_interval_ = found.interval
+        self.inlier_mask_ = self.scores_ >= self.offset_
+        self.outlier_probability_ = expit(-self.scores_)
+        self.contamination_ = float((~self.inlier_mask_).mean())
+        self.contamination_interval_ = tuple(found.interval)
         self.verdict_ = found.verdict
-        self.history_ = found.history
-        self._seed_ = seed
+        self.history_: list[dict[str, float]] = []
+        self._seed_, self._learned, self._seen = seed, found.learned, found.seen
+        self._model: TwoCodebookVQVAE | None = None
+        self._codes: Codes | None = None
         self._prior: GatedPixelCNN | None = None
-        if prior is not None:
-            rows = found.learned[self.inlier_mask_[found.learned]]
-            weights, inliers = 1 - self.outlier_probability_[rows], samples[rows]
-            release_pages(samples)
-            self._prior = fit_inlier_prior(
-                found.scorer.model, inliers, prior, seed=seed, weights=weights,
-                report=self._told(prior), device=device,
-            )  # fmt: skip
         self._classes: Classes | None = None
+        return self if train is None else self.train(X)
+
+    def train(self, X: ArrayLike) -> RobustVQVAE:
+        """Train the two codebooks on the training data ``X`` of a fit with ``epochs=0``, by its sets.
+
+        With other ``epochs``, `fit` does it. The sets are re-assigned every epoch by what both codebooks say.
+        """
+        check_is_fitted(self)
+        samples = self._samples(X)
+        if len(samples) != len(self.scores_):
+            raise InputError(f"{len(samples)} samples, but the fit was of {len(self.scores_)}: give the same")
+        model, train, _ = self._configs(len(samples), least=1)
+        assert train is not None
+        learned, tell = self._learned, self.progress or silent
+        few = samples if len(learned) == len(samples) else samples[learned]
+        fitted = fit(
+            few, model, train, seed=self._seed_, start=Membership(self.offset_ - self.scores_[learned]),
+            contamination=_share(self.contamination),
+            report=lambda done, _: tell("train", done, train.epochs),
+            directory=None if self.directory is None else Path(self.directory),
+            device=usable_device(self.device),
+        )  # fmt: skip
+        self._model, self.history_ = fitted.model, fitted.history
+        kept = self.inlier_mask_[learned]
+        weights = 1 - self.outlier_probability_[learned[kept]]
+        self._codes = Codes(inlier_codes(fitted.model, few[kept]).short(), torch.as_tensor(weights))
+        self._prior = self._classes = None
+        release_pages(samples)
         return self
 
     def condition_on(
@@ -164,7 +196,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         samples = self._samples(X)
         config = self._configs(len(samples))[2]
         self._prior, self._classes = condition(
-            self._scorer.model, samples, self._probability(samples), labels, clusters, config,
+            self._trained("condition_on"), samples, self._probability(samples), labels, clusters, config,
             seed=self._seed_, report=self._told(config), device=usable_device(self.device),
         )  # fmt: skip
         return self
@@ -195,8 +227,13 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def outlier_probability(self, X: ArrayLike) -> NDArray[np.float64]:
-        """(N,) probability of being an outlier; above 0.5 where `predict` says -1."""
-        return np.asarray(expit(-self.decision_function(X)))
+        """(N,) probability of being an outlier; above `threshold_` where `predict` says -1."""
+        return np.asarray(expit(-self.score_samples(X)))
+
+    @property
+    def threshold_(self) -> float:
+        """The outlier probability above which a sample is an outlier."""
+        return float(expit(-self.offset_))
 
     def set_contamination(self, contamination: float) -> RobustVQVAE:
         """As if fitted with this share of outliers, but nothing is retrained: the threshold moves."""
@@ -211,10 +248,9 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         self.contamination = share
         self.offset_ = -cut_at(-self.scores_, share)
         self.inlier_mask_ = self.scores_ >= self.offset_
-        self.outlier_probability_ = expit(self.offset_ - self.scores_)
         self.contamination_ = float((~self.inlier_mask_).mean())
         self.contamination_interval_ = (share, share)
-        self.verdict_ = verdict_of(self.contamination_interval_)
+        self.verdict_ = verdict_of(self.contamination_interval_, len(self.scores_), self._seen)
         return self
 
     def sample(
@@ -235,8 +271,8 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         check_is_fitted(self)
         seed = self._seed_ if random_state is None else draw_seed(random_state)
         drawing = partial(
-            draw, self._scorer.model, self._prior, self._classes, label=label, temperature=temperature,
-            top_p=top_p,
+            draw, self._trained("sample"), self._fitted_prior(), self._classes, label=label,
+            temperature=temperature, top_p=top_p,
         )  # fmt: skip
         drawn = accepted(drawing, self._probability, n, max_outlier_probability, seed)
         return in_form(drawn, self.layout_, self.dtype_)
@@ -244,7 +280,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Each sample as the inliers' codebook can express it, in the layout and dtype of ``X``."""
         check_is_fitted(self)
-        model = self._scorer.model
+        model = self._trained("reconstruct")
         decoded = decode_codes(model, inlier_codes(model, self._samples(X))).numpy()
         return in_form(decoded, *form_of(X))
 
@@ -254,34 +290,69 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         samples = self._samples(X)
         if samples.ndim != 4:
             raise InputError(f"samples of shape {samples.shape} have no pixels: anomaly_map is for images")
-        return error_maps(self._scorer.model, samples)
+        return error_maps(self._trained("anomaly_map"), samples)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_scorer")
 
     def _stored(self) -> Stored:
-        arrays, facts = store_detector(self._scorer, self._prior)
+        arrays, facts = store_detector(self._scorer, self._model, self._prior, self._codes)
         classes = None if self._classes is None else self._classes._asdict()
         facts |= {name: getattr(self, name) for name in FACTS} | {"classes": classes, "seed": self._seed_}
+        facts["seen"] = self._seen
         return Stored(arrays, facts)
 
     def _restore(self, stored: Stored, device: str) -> None:
-        self._scorer, self._prior = restore_detector(stored, self.shape_, device)
+        self._scorer, self._model, self._prior, self._codes = restore_detector(stored, self.shape_, device)
         for name, read in FACTS.items():
             setattr(self, name, read(stored.facts[name]))
         self._classes = Classes.read(stored.facts["classes"], self._prior)
-        self._seed_ = int(stored.facts["seed"])
+        self._seed_, self._seen = int(stored.facts["seed"]), float(stored.facts["seen"])
 
     def _probability(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """(N,) of being an outlier, of samples as the networks take them."""
-        return np.asarray(expit(self._scorer(samples).log_odds + self.offset_))
+        return np.asarray(expit(self._scorer(samples).log_odds))
+
+    def _trained(self, wanted: str) -> TwoCodebookVQVAE:
+        if self._model is None:
+            raise InputError(
+                f"{wanted} needs the networks, which this model was fitted without (epochs=0): fit with "
+                "epochs, or call train"
+            )
+        return self._model
+
+    def fit_prior(self) -> bool:
+        """Fit the prior over the inliers' codes, unless it was; returns whether there was something to do.
+
+        `sample` calls it. Save the model afterwards to keep the prior.
+        """
+        fitted = self._prior is not None
+        self._fitted_prior()
+        return not fitted
+
+    def _fitted_prior(self) -> GatedPixelCNN:
+        if self._prior is None:
+            model, codes = self._trained("sample"), self._codes
+            config = None if codes is None else self._configs(len(codes.grids))[2]
+            if codes is None or config is None:
+                raise InputError("sample needs a prior, which prior_epochs=0 leaves out: fit with another")
+            self._prior = fit_code_prior(
+                model, codes.grids.long(), config, seed=self._seed_, weights=codes.weights,
+                report=self._told(config), device=usable_device(self.device),
+            )  # fmt: skip
+        return self._prior
+
+    def _caution(self) -> float:
+        if not isinstance(self.caution, Real) or not 0 < float(self.caution) < np.inf:
+            raise InputError(f"caution={self.caution!r} is out of range: it must be above 0")
+        return float(self.caution)
 
     def _told(self, prior: PriorConfig | None) -> Callable[[int, Any], None]:
         tell, epochs = self.progress or silent, prior.epochs if prior else 0
         return lambda epoch, _: tell("prior", epoch + 1, epochs)
 
-    def _configs(self, n: int) -> tuple[ModelConfig, TrainConfig, PriorConfig | None]:
-        """For ``n`` samples."""
+    def _configs(self, n: int, least: int = 0) -> tuple[ModelConfig, TrainConfig | None, PriorConfig | None]:
+        """For ``n`` samples; no training with ``epochs=0``, but where at ``least`` one epoch is wanted."""
         model = ModelConfig(
             channels=self._whole("channels"), code_dim=self._whole("code_dim"),
             inlier_codes=self._whole("inlier_codes"), outlier_codes=self._whole("outlier_codes"),
@@ -291,11 +362,17 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         if not isinstance(rate, Real):
             raise InputError(f"learning_rate={rate!r} is no number: leave it out")
         epochs = _passes(SEEN, n, 20) if self.epochs is None else self._whole("epochs")
-        train = TrainConfig(epochs=epochs, batch_size=self._whole("batch_size"), learning_rate=float(rate))
-        epochs = _passes(SEEN, n, 16) if self.prior_epochs is None else self._whole("prior_epochs")
-        if epochs < 0:
-            raise InputError(f"prior_epochs={epochs} is out of range: it must be >= 0")
-        return model, train, PriorConfig(epochs=epochs) if epochs else None
+        if epochs == 0 and least:
+            epochs = _passes(SEEN, n, 20)
+        train = TrainConfig(
+            max(epochs, 1) if epochs >= 0 else epochs,
+            batch_size=self._whole("batch_size"),
+            learning_rate=float(rate),
+        )
+        passes = _passes(SEEN, n, 16) if self.prior_epochs is None else self._whole("prior_epochs")
+        if passes < 0:
+            raise InputError(f"prior_epochs={passes} is out of range: it must be >= 0")
+        return model, train if epochs else None, PriorConfig(epochs=passes) if passes else None
 
     def _whole(self, name: str) -> int:
         value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""What a saved `RobustVQVAE` keeps of its scorer and its prior, as arrays and facts."""
+"""What a saved `RobustVQVAE` keeps, as arrays and facts."""
 
 from __future__ import annotations
 
@@ -15,25 +15,36 @@ from rvqvae.config import ModelConfig, PriorConfig
 from rvqvae.detector import Scorer
 from rvqvae.errors import InputError
 from rvqvae.features.patch_dictionary import PATCH, QUADRANTS, LearnedFeatures
-from rvqvae.membership import Competition, JointView, Rule
+from rvqvae.membership import Evidence, JointView, names_of
 from rvqvae.membership.ellipsoid import Ellipsoid
-from rvqvae.membership.linear import Linear
-from rvqvae.membership.modes import Modes
 from rvqvae.model_folder import Stored, check_shapes, under
 from rvqvae.priors import GatedPixelCNN
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Tensor]
+
+
+class Codes(NamedTuple):
+    """What the prior is fitted to when somebody first samples."""
+
+    grids: Tensor
+    """(M, h, w) int16 inlier codes of the inliers."""
+    weights: Tensor
+    """(M,) float64, what each counts."""
 
 
 class StoredDetector(NamedTuple):
     """What a fit leaves to score and to sample by."""
 
     scorer: Scorer
+    model: TwoCodebookVQVAE | None
     prior: GatedPixelCNN | None
+    codes: Codes | None
 
 
-def store_detector(scorer: Scorer, prior: GatedPixelCNN | None) -> Stored:
+def store_detector(
+    scorer: Scorer, model: TwoCodebookVQVAE | None, prior: GatedPixelCNN | None, codes: Codes | None
+) -> Stored:
     """As arrays and facts; InputError for features that are a function."""
     backbone = scorer.backbone
     if not isinstance(backbone, str | LearnedFeatures):
@@ -41,45 +52,49 @@ def store_detector(scorer: Scorer, prior: GatedPixelCNN | None) -> Stored:
             f"features={backbone!r} is a function, which a model folder cannot hold: "
             "use the name of a timm model, 'efficientnet_lite0' or 'learned'"
         )
-    arrays: dict[str, Tensor] = {"counts.0": scorer.counts[0], "counts.1": scorer.counts[1]}
-    arrays |= {k: torch.as_tensor(v) for k, v in _rule_arrays(scorer.rule, scorer.competition).items()}
-    modules: dict[str, nn.Module | None] = {"model": scorer.model, "prior": prior}
+    arrays = {f"evidence.{k}": torch.as_tensor(v) for k, v in _evidence_arrays(scorer.evidence).items()}
+    modules: dict[str, nn.Module | None] = {"model": model, "prior": prior}
     modules["backbone"] = backbone if isinstance(backbone, LearnedFeatures) else None
     for name, module in modules.items():
         state = {} if module is None else module.state_dict()
         arrays |= {f"{name}.{key}": value for key, value in state.items()}
+    if codes is not None:
+        arrays |= {"codes.grids": codes.grids, "codes.weights": codes.weights}
     facts = {
-        "model": asdict(scorer.model.config),
+        "model": None if model is None else asdict(model.config),
         "prior": None if prior is None else asdict(prior.config),
         "backbone": "learned" if isinstance(backbone, LearnedFeatures) else backbone,
-        "cut": scorer.rule.cut,
-        "usual": scorer.rule.majority.usual,
-        "spread": scorer.rule.majority.spread,
+        "usual_neighbour": scorer.evidence.usual_neighbour,
     }
     return Stored(arrays, facts)
 
 
-def restore_detector(
-    stored: Stored, shape: tuple[int, ...], device: torch.device | str = "cpu"
-) -> StoredDetector:
+def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu") -> StoredDetector:
     """What `store_detector` stored, of samples of ``shape``. Raises any error for what is damaged."""
     arrays, facts = stored
-    model = _model(arrays, facts, shape)
-    prior = _prior(arrays, facts, model)
+    model = None if facts["model"] is None else _model(arrays, facts, shape).to(device).eval()
+    prior = (
+        None if model is None or facts["prior"] is None else _prior(arrays, facts, model).to(device).eval()
+    )
     learned = facts["backbone"] == "learned" and len(shape) == 3
-    _check_shapes(arrays, model, learned)
-    backbone = LearnedFeatures.from_state(under(arrays, "backbone")) if learned else facts["backbone"]
+    evidence = _evidence(under(arrays, "evidence"), float(facts["usual_neighbour"]), shape)
+    backbone: Any = facts["backbone"]
+    if learned:
+        _check_dictionary(arrays, evidence, shape)
+        backbone = LearnedFeatures.from_state(under(arrays, "backbone")).to(device)
     if not isinstance(backbone, str | LearnedFeatures):
         raise ValueError(f"backbone {backbone!r}")
-    if isinstance(backbone, LearnedFeatures):
-        backbone = backbone.to(device)
-    scorer = Scorer(backbone, *_rule_of(arrays, facts, model.to(device).eval()))
-    return StoredDetector(scorer, prior and prior.to(device).eval())
+    codes = None
+    if model is not None and "codes.grids" in arrays:
+        codes = Codes(arrays["codes.grids"], arrays["codes.weights"])
+        check_shapes(arrays, {"codes.grids": (len(codes.weights), *model.grid)})
+        if not 0 <= int(codes.grids.min()) <= int(codes.grids.max()) < model.config.inlier_codes:
+            raise ValueError("codes that are not in the codebook")
+    return StoredDetector(Scorer(backbone, evidence, device), model, prior, codes)
 
 
-def _model(arrays: dict[str, Tensor], facts: dict[str, Any], shape: tuple[int, ...]) -> TwoCodebookVQVAE:
-    # Folders of before 0.1.0 name an option that is gone; its only value in use was today's behaviour.
-    config = ModelConfig(**{name: value for name, value in facts["model"].items() if name != "update"})
+def _model(arrays: Arrays, facts: dict[str, Any], shape: tuple[int, ...]) -> TwoCodebookVQVAE:
+    config = ModelConfig(**facts["model"])
     # What the facts claim costs nothing before the arrays have been seen to be there.
     if config.residual_blocks > len(arrays):
         raise ValueError(f"{config.residual_blocks} residual blocks")
@@ -89,9 +104,7 @@ def _model(arrays: dict[str, Tensor], facts: dict[str, Any], shape: tuple[int, .
     return model
 
 
-def _prior(arrays: dict[str, Tensor], facts: dict[str, Any], model: TwoCodebookVQVAE) -> GatedPixelCNN | None:
-    if facts["prior"] is None:
-        return None
+def _prior(arrays: Arrays, facts: dict[str, Any], model: TwoCodebookVQVAE) -> GatedPixelCNN:
     config = PriorConfig(**facts["prior"])
     if config.layers > len(arrays):
         raise ValueError(f"{config.layers} layers")
@@ -104,73 +117,69 @@ def _prior(arrays: dict[str, Tensor], facts: dict[str, Any], model: TwoCodebookV
     return prior
 
 
-def _check_shapes(arrays: dict[str, Tensor], model: TwoCodebookVQVAE, learned: bool) -> None:
-    """Whether the arrays fit each other."""
-    axes = [arrays[f"view.{i}.axes"] for i in range(_views(arrays))]
-    width = sum(a.shape[1] for a in axes)
-    positions, config = prod(model.grid), model.config
+def _check_dictionary(arrays: Arrays, evidence: Evidence, shape: tuple[int, ...]) -> None:
+    patch = (shape[0], PATCH, PATCH)
+    words = len(arrays["backbone.codes"])
     wanted: dict[str, tuple[int, ...]] = {
-        "counts.0": (positions, config.inlier_codes),
-        "counts.1": (positions, config.outlier_codes),
-        "centre": (width,),
-        "precision": (width, width),
-        "foreign": (width + 1,),
-        "competition": (6,),
-        "modes.inside": (),
+        "backbone.whiten": (prod(patch), *patch),
+        "backbone.shift": (prod(patch),),
+        "backbone.codes": (words, prod(patch)),
     }
-    wanted |= {f"view.{i}.mean": a.shape[:1] for i, a in enumerate(axes)}
-    wanted["view.0.axes"] = (prod(model.shape), axes[0].shape[1])
-    if "modes.centroids" in arrays:
-        wanted["modes.centroids"] = (*arrays["modes.valleys"].shape, width)
-    if learned:
-        patch = (model.shape[0], PATCH, PATCH)
-        words = len(arrays["backbone.codes"])
-        wanted |= {
-            "backbone.whiten": (prod(patch), *patch),
-            "backbone.shift": (prod(patch),),
-            "backbone.codes": (words, prod(patch)),
-            "view.1.mean": (QUADRANTS**2 * words,),
-        }
     check_shapes(arrays, wanted)
+    if evidence.view.means[1].shape != (QUADRANTS**2 * words,):
+        raise ValueError("features of another length than the view of them")
 
 
-def _rule_arrays(rule: Rule, competition: Competition | None) -> Arrays:
-    arrays: Arrays = {"centre": rule.majority.centre, "precision": rule.majority.precision}
-    for i, (mean, axes) in enumerate(zip(rule.view.means, rule.view.axes, strict=True)):
+def _evidence_arrays(evidence: Evidence) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "centroids": evidence.centroids, "reference": evidence.reference, "in_core": evidence.in_core,
+        "nats": evidence.nats, "group_table": evidence.group_table,
+    }  # fmt: skip
+    for i, (mean, axes) in enumerate(zip(evidence.view.means, evidence.view.axes, strict=True)):
         arrays |= {f"view.{i}.mean": mean, f"view.{i}.axes": np.ascontiguousarray(axes)}
-    if rule.foreign is not None:
-        arrays["foreign"] = np.append(rule.foreign.weights, rule.foreign.bias)
-    if rule.modes is not None:
-        arrays |= {"modes.centroids": rule.modes.centroids, "modes.valleys": rule.modes.valleys}
-        arrays["modes.inside"] = np.array(rule.modes.inside)
-    if competition is not None:
-        odds = competition.odds
-        arrays["competition"] = np.concatenate([odds.weights, [odds.bias, competition.prior]])
+        arrays[f"view.{i}.core"] = evidence.centres[i]
+    for i, e in enumerate(evidence.ellipsoids):
+        arrays |= {f"ellipsoid.{i}.centre": e.centre, f"ellipsoid.{i}.precision": e.precision}
+        arrays[f"ellipsoid.{i}.usual"] = np.array([e.median, e.spread])
     return arrays
 
 
-def _rule_of(
-    tensors: dict[str, Tensor], facts: dict[str, Any], model: TwoCodebookVQVAE
-) -> tuple[Rule, TwoCodebookVQVAE, tuple[Tensor, Tensor], Competition | None]:
+def _evidence(tensors: Arrays, usual_neighbour: float, shape: tuple[int, ...]) -> Evidence:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    views = range(_views(tensors))
+    views = range(sum(name.startswith("view.") for name in arrays) // 3)
     view = JointView(
         tuple(arrays[f"view.{i}.mean"] for i in views), tuple(arrays[f"view.{i}.axes"] for i in views)
     )
-    cut, usual, spread = (float(facts[name]) for name in ("cut", "usual", "spread"))
-    if not (isfinite(cut) and isfinite(usual) and 0 < spread < inf):
-        raise ValueError(f"cut {cut}, usual {usual}, spread {spread}")
-    majority = Ellipsoid(arrays["centre"], arrays["precision"], usual, spread)
-    foreign, modes, competition = None, None, None
-    if (line := arrays.get("foreign")) is not None:
-        foreign = Linear(line[:-1], float(line[-1]))
-    if "modes.centroids" in arrays:
-        modes = Modes(arrays["modes.centroids"], arrays["modes.valleys"], float(arrays["modes.inside"]))
-    if (line := arrays.get("competition")) is not None:
-        competition = Competition(Linear(line[:-2], float(line[-2])), float(line[-1]))
-    rule = Rule(view, majority, foreign, modes, cut)
-    return rule, model, (tensors["counts.0"], tensors["counts.1"]), competition
-
-
-def _views(arrays: dict[str, Tensor]) -> int:
-    return sum(name.startswith("view.") for name in arrays) // 2
+    widths = [view.parts[-1].stop, *(axes.shape[1] for axes in view.axes)]
+    groups, references = len(arrays["centroids"]), len(arrays["reference"])
+    wanted: dict[str, tuple[int, ...]] = {
+        "view.0.axes": (prod(shape), widths[1]),
+        "centroids": (groups, widths[0]),
+        "reference": (references, widths[0]),
+        "in_core": (references,),
+        "nats": (references,),
+        "group_table": (groups, len(names_of(len(views))) - 3 * len(views) - 5),
+    }
+    for i in views:
+        d = len(view.axes[i])
+        wanted |= {f"view.{i}.mean": (d,), f"view.{i}.core": (d,)}
+    for i, width in enumerate(widths):
+        wanted |= {f"ellipsoid.{i}.centre": (width,), f"ellipsoid.{i}.precision": (width, width)}
+        wanted[f"ellipsoid.{i}.usual"] = (2,)
+    check_shapes(tensors, wanted)
+    if missing := set(wanted) - set(arrays):
+        raise ValueError(f"{min(missing)} is missing")
+    ellipsoids = []
+    for i in range(len(widths)):
+        median, spread = map(float, arrays[f"ellipsoid.{i}.usual"])
+        if not (isfinite(median) and 0 < spread < inf):
+            raise ValueError(f"usual {median}, spread {spread}")
+        ellipsoids.append(
+            Ellipsoid(arrays[f"ellipsoid.{i}.centre"], arrays[f"ellipsoid.{i}.precision"], median, spread)
+        )
+    if not isfinite(usual_neighbour):
+        raise ValueError(f"usual neighbour {usual_neighbour}")
+    return Evidence(
+        view, tuple(ellipsoids), arrays["centroids"], tuple(arrays[f"view.{i}.core"] for i in views),
+        arrays["reference"], arrays["in_core"], arrays["nats"], usual_neighbour, arrays["group_table"],
+    )  # fmt: skip

@@ -176,7 +176,7 @@ def test_training_makes_reconstructions_better(mixed, trained):
     inliers = images[~truth][:200]
     untrained = copy.deepcopy(trained)
     torch.manual_seed(0)
-    for module in untrained._scorer.model.decoder.modules():
+    for module in untrained._model.decoder.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
 

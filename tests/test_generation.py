@@ -12,7 +12,7 @@ from data.recipes import load
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.features.perceptual import perceptual_loss
 from rvqvae.io.arrays import as_nchw
-from rvqvae.priors.groups import GROUP, code_groups, fit_inlier_prior
+from rvqvae.priors.groups import GROUP, code_groups, fit_code_prior
 from rvqvae.vqvae.inference import inlier_codes
 from rvqvae.vqvae.training import Fitted, fit
 
@@ -33,9 +33,9 @@ def fitted(images: np.ndarray) -> Fitted:
 def test_the_group_says_which_whole_is_meant(images, fitted):
     model = fitted.model
     codes = inlier_codes(model, torch.as_tensor(images))
-    mixture = fit_inlier_prior(model, images, PRIOR, seed=0)
+    mixture = fit_code_prior(model, codes, PRIOR, seed=0)
     assert mixture.n_classes == len(images) // GROUP
-    assert fit_inlier_prior(model, images[:70], replace(PRIOR, groups=0, epochs=1), seed=0).n_classes == 0
+    assert fit_code_prior(model, codes[:70], replace(PRIOR, groups=0, epochs=1), seed=0).n_classes == 0
     labels = code_groups(model, codes, mixture.n_classes, 0)
     torch.testing.assert_close(
         mixture.class_share, torch.bincount(labels, minlength=mixture.n_classes) / len(labels)
@@ -59,7 +59,8 @@ def test_groups_hold_alike_grids(images, fitted):
 
 @pytest.mark.parametrize("n", [2, GROUP, 2 * GROUP])
 def test_few_inliers_have_few_groups(images, fitted, n):
-    prior = fit_inlier_prior(fitted.model, images[:n], replace(PRIOR, epochs=1), seed=0)
+    codes = inlier_codes(fitted.model, torch.as_tensor(images[:n]))
+    prior = fit_code_prior(fitted.model, codes, replace(PRIOR, epochs=1), seed=0)
     assert prior.n_classes == (2 if n == 2 * GROUP else 0)
     assert prior.sample(3, fitted.model.grid, seed=0).shape == (3, *fitted.model.grid)
 

@@ -19,8 +19,6 @@ from safetensors.torch import load, save
 from data.recipes import load as load_data
 from rvqvae import RobustVQVAE, contaminate
 from rvqvae.errors import InputError
-from rvqvae.membership.linear import Linear
-from rvqvae.membership.modes import Modes
 from rvqvae.model_folder import ARRAYS, FACTS, NEXT
 
 
@@ -106,29 +104,6 @@ def test_images_come_back(images, tmp_path, changes):
         assert np.array_equal(loaded.sample(3), model.sample(3)) and loaded.sample(3).shape == (3, 28, 28)
 
 
-@pytest.mark.parametrize("modes", [False, True])
-@pytest.mark.parametrize("foreign", [False, True])
-@pytest.mark.parametrize("competition", [False, True])
-def test_every_part_comes_back(vectors, tmp_path, modes, foreign, competition):
-    x = rows(seed=2)
-    z = vectors._scorer.rule.view([x])
-    rule = vectors._scorer.rule._replace(
-        modes=Modes.fit(z, 0) if modes else None,
-        foreign=Linear.fit(z, z[:, 0] > 0, 1.0) if foreign else None,
-    )
-    assert vectors._scorer.competition is not None
-    whole = vectors._scorer
-    try:
-        vectors._scorer = whole._replace(rule=rule, competition=whole.competition if competition else None)
-        vectors.save(tmp_path)
-        loaded = RobustVQVAE.load(tmp_path)
-        assert_same(vectors, loaded, x)
-        parts = loaded._scorer.rule.modes, loaded._scorer.rule.foreign, loaded._scorer.competition
-        assert [part is not None for part in parts] == [modes, foreign, competition]
-    finally:
-        vectors._scorer = whole
-
-
 def test_a_loaded_model_can_be_saved_again(vectors, saved, tmp_path):
     RobustVQVAE.load(saved).save(tmp_path / "again", {"more": 1})
     again = RobustVQVAE.load(tmp_path / "again")
@@ -167,10 +142,8 @@ def test_names_of_columns_are_kept(tmp_path):
 
 def test_what_was_trained_elsewhere_loads_on_a_cpu(saved):
     loaded = RobustVQVAE.load(saved, device="cpu")
-    scorer = loaded._scorer
-    modules = (scorer.model, loaded._prior)
+    modules = (loaded._model, loaded._prior)
     assert {str(t.device) for module in modules for t in module.state_dict().values()} == {"cpu"}
-    assert {t.dtype for t in scorer.counts} == {torch.float64}
     with pytest.raises(InputError, match="device='nowhere' cannot be used"):
         RobustVQVAE.load(saved, device="nowhere")
 

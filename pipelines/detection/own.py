@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from rvqvae.config import ModelConfig, TrainConfig
-from rvqvae.detector import detect, verdict_of, views_of
-from rvqvae.membership import warm_start
+from rvqvae.detector import detect
 
 Images = NDArray[np.uint8]
 Vector = NDArray[np.float64]
@@ -36,25 +34,12 @@ class Detection(NamedTuple):
 
 
 def whole(images: Images, seed: int, epochs: int, backbone: str = BACKBONE) -> Detection:
-    """Warm start, joint training of the Robust VQ-VAE, and both codebooks' say."""
-    found = detect(images, ModelConfig(), TrainConfig(epochs=epochs), seed=seed, backbone=backbone)
+    """The judge's log odds; no network is trained for them, whatever the ``epochs``."""
+    found = detect(images, seed=seed, backbone=backbone)
+    odds = found.judged.log_odds
     return Detection(
-        -found.log_odds,
-        found.is_outlier,
-        expit(found.log_odds),
-        found.interval,
-        found.verdict,
+        -odds, odds > found.cut, expit(odds), found.interval, found.verdict,
         lambda new: -found.scorer(new).log_odds,
-    )
-
-
-def start_only(images: Images, seed: int, epochs: int) -> Detection:
-    """Without the codebooks."""
-    start = warm_start(views_of(images, BACKBONE), images=images, seed=seed)
-    odds = start.membership.log_odds
-    return Detection(
-        -odds, odds > 0, expit(odds), start.interval, verdict_of(start.interval),
-        lambda new: -start.rule(start.rule.view(views_of(new, BACKBONE))),
     )  # fmt: skip
 
 
@@ -65,6 +50,5 @@ def learned(images: Images, seed: int, epochs: int) -> Detection:
 
 METHODS: dict[str, Callable[[Images, int, int], Detection]] = {
     OWN: whole,
-    "start only": start_only,
     "learned": learned,
 }

@@ -23,7 +23,7 @@ from rvqvae.features.pretrained import extract_features
 from rvqvae.figures import image_grid, reconstruction_figure, save_png
 from rvqvae.membership import Membership
 from rvqvae.metrics import Judge, generation_metrics, purity
-from rvqvae.priors.groups import fit_inlier_prior
+from rvqvae.priors.groups import fit_code_prior
 from rvqvae.tracking.runs import Tracker
 from rvqvae.vqvae.inference import decode_codes, inlier_codes
 from rvqvae.vqvae.training import Fitted, fit
@@ -84,8 +84,9 @@ def train_and_sample(
             report=lambda epoch, metrics: report(metrics, epoch),
         )  # fmt: skip
     with timed(seconds, "prior"):
-        prior = fit_inlier_prior(
-            fitted.model, data[~fitted.membership.is_outlier], settings.prior, seed=seed,
+        codes = inlier_codes(fitted.model, data[~fitted.membership.is_outlier])
+        prior = fit_code_prior(
+            fitted.model, codes, settings.prior, seed=seed,
             report=lambda epoch, metrics: report({f"prior_{k}": v for k, v in metrics.items()}, epoch + 1),
         )  # fmt: skip
     with timed(seconds, "sample"):

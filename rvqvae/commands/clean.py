@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from rvqvae.io.reading import Inventory
 
 RESULTS = ("manifest.csv", "report.html", "summary.json", "model")
-THRESHOLD = 0.5
-"""On the outlier probability; where a contamination is given, the estimator moves the probability."""
 
 
 class Cleaned(NamedTuple):
@@ -62,6 +61,7 @@ def clean(
     link: bool = False,
     manifest: str | Path | None = None,
     dry_run: bool = False,
+    no_train: bool = False,
     command: str = "",
     progress: Progress | None = None,
 ) -> Cleaned | Applied | Preview:
@@ -73,6 +73,7 @@ def clean(
       rvqvae clean photos --out cleaned
       rvqvae clean photos --out cleaned --copy    # copies what is kept to cleaned/clean
       rvqvae clean photos --out cleaned --contamination 0.05
+      rvqvae clean photos --out cleaned --no-train   # in seconds: no samples, no heat maps
       rvqvae clean photos --out cleaned --dry-run
       rvqvae clean photos --out final --manifest reviewed.csv --copy
 
@@ -82,6 +83,7 @@ def clean(
         link: link to what is kept in OUT/clean
         manifest: apply this reviewed manifest (CSV), without training
         dry_run: say what would be read, and write nothing
+        no_train: leave out the networks: a list, a page and scores, in seconds; no samples and heat maps
         command: what summary.json says that was run
         progress: called with stage, steps done and steps in all
 
@@ -94,12 +96,13 @@ def clean(
     """
     from rvqvae.commands.apply import CLEAN, apply_manifest, copy_clean, copy_kind
     from rvqvae.commands.folder import check_outside, digest_of, locked
-    from rvqvae.commands.read import model_metadata, preview, read_for_fit
-    from rvqvae.commands.record import peak_memory, versions, write_json
-    from rvqvae.io.manifest import check_linkable, read_manifest, write_manifest
+    from rvqvae.commands.read import preview, read_for_fit
+    from rvqvae.io.manifest import check_linkable, read_manifest
     from rvqvae.io.sources import open_source
 
     images, out = Path(images), Path(out)
+    if no_train:
+        options = replace(options, epochs=0)
     kind = copy_kind(copy, link)
     if manifest is not None:
         if kind is None or dry_run:
@@ -118,38 +121,57 @@ def clean(
         done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
         if not done:
             _check_no_copy(out / CLEAN)
-            from rvqvae.report import review, write_report
-
-            start = time.monotonic()
+            started = time.monotonic()
             found = read_for_fit(source, folder, options, progress)
-            estimator = options.estimator(folder.work, progress).fit(found.images)
-            rows = manifest_rows(found, estimator)
-            write_manifest(out / "manifest.csv", rows)
-            shown = review(found, estimator, THRESHOLD, images, out)
-            summary = _summary(found, rows, estimator) | {
-                "seed": options.seed,
-                "size": list(found.side.size),
-                "channels": found.side.channels,
-                "levels": found.side.levels,
-                "seconds": round(time.monotonic() - start, 1),
-                "peak_memory_gib": peak_memory(),
-                "versions": versions(),
-                "command": command,
-            }
-            write_report(
-                out / "report.html",
-                title=images.resolve().name,
-                summary=summary,
-                rows=rows,
-                threshold=THRESHOLD,
-                **shown._asdict(),
-            )
-            estimator.save(out / "model", metadata=model_metadata(found.side))
-            write_json(out / "summary.json", summary)
+            estimator = options.estimator(folder.work, progress)
+            facts = {"seed": options.seed, "command": command}
+            # Who belongs is known long before the networks are trained: the page need not wait for them.
+            estimator.set_params(epochs=0).fit(found.images).set_params(epochs=options.epochs)
+            _publish(found, estimator, images, out, facts, started)
+            if options.epochs != 0:
+                estimator.train(found.images)
+                _publish(found, estimator, images, out, facts, started)
             folder.finish()
         copied = copy_clean(read_manifest(out / "manifest.csv"), source, folder, kind) if kind else None
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     return Cleaned(out, summary, copied, done)
+
+
+def _publish(
+    found: Inventory, estimator: RobustVQVAE, images: Path, out: Path, facts: dict[str, Any], started: float
+) -> None:
+    """Write all results as they are known now."""
+    from rvqvae.commands.read import model_metadata
+    from rvqvae.commands.record import peak_memory, versions, write_json
+    from rvqvae.io.manifest import write_manifest
+    from rvqvae.report import review, write_report
+
+    rows = manifest_rows(found, estimator)
+    write_manifest(out / "manifest.csv", rows)
+    shown = review(found, estimator, images, out)
+    summary = (
+        _summary(found, rows, estimator)
+        | facts
+        | {
+            "size": list(found.side.size),
+            "channels": found.side.channels,
+            "levels": found.side.levels,
+            "trained": bool(estimator.history_),
+            "seconds": round(time.monotonic() - started, 1),
+            "peak_memory_gib": peak_memory(),
+            "versions": versions(),
+        }
+    )
+    write_report(
+        out / "report.html",
+        title=images.resolve().name,
+        summary=summary,
+        rows=rows,
+        threshold=estimator.threshold_,
+        **shown._asdict(),
+    )
+    estimator.save(out / "model", metadata=model_metadata(found.side))
+    write_json(out / "summary.json", summary)
 
 
 def manifest_rows(found: Inventory, estimator: RobustVQVAE) -> list[Row]:

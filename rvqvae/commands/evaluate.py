@@ -78,6 +78,7 @@ def evaluate(
     if out.is_dir():
         raise InputError(f"{out} is a folder: give a file, such as {out / 'metrics.json'}")
     estimator, side = load_model(model, device)
+    estimator.progress = progress
 
     def read(source: str | Path) -> NDArray[np.uint8]:
         with read_for_model(source, side, None, workers, progress) as found:

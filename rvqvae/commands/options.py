@@ -27,14 +27,16 @@ class FitOptions:
     up to 64 pixels, else 64."""
     contamination: float | Literal["auto"] = "auto"
     """Share of the images that do not belong, from 0 to 0.5, or auto to estimate it."""
+    caution: float = 2.0
+    """What a thrown-out inlier costs beside an outlier left in; not with a given contamination."""
     features: str = "efficientnet_lite0"
     """What images are compared by: the embedded network, learned (from the images themselves), or the name
     of any timm model, whose weights are then downloaded."""
     epochs: int | None = None
-    """Passes over the images; by default 20, fewer above 5,000 images, down to 4."""
+    """Passes over the images; by default 20, fewer above 5,000 images, down to 4; 0 trains no network."""
     prior_epochs: int | None = None
-    """Passes over what the kept images are made of, to learn to sample; 0 leaves sampling out; by default 16,
-    fewer above 6,250 images, down to 4."""
+    """Passes over what the kept images are made of, when they are first sampled; 0 leaves sampling out; by
+    default 16, fewer above 6,250 images, down to 4."""
     batch_size: int = TrainConfig.batch_size
     """Images per training step."""
     seed: int = 0
@@ -48,7 +50,7 @@ class FitOptions:
         rate = self.contamination
         if rate != "auto" and not 0 <= rate <= 0.5:
             raise InputError(f"contamination={rate!r} is out of range: it must be 'auto' or from 0 to 0.5")
-        lowest = {"seed": 0, "epochs": 1, "prior_epochs": 0, "batch_size": 1, "workers": 1}
+        lowest = {"seed": 0, "epochs": 0, "prior_epochs": 0, "batch_size": 1, "workers": 1}
         for name, limit in lowest.items():
             if (value := getattr(self, name)) is not None and value < limit:
                 raise InputError(f"{name}={value} is out of range: it must be >= {limit}")
@@ -65,6 +67,7 @@ class FitOptions:
         usable_device(self.device)
         return RobustVQVAE(
             self.contamination,
+            caution=self.caution,
             features=self.features,
             epochs=self.epochs,
             prior_epochs=self.prior_epochs,

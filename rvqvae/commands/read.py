@@ -124,6 +124,15 @@ def model_folder(path: str | Path) -> Path:
     return path / "model" if (path / "model").is_dir() else path
 
 
+def load_sampler(path: str | Path, device: str | None, progress: Progress | None) -> RobustVQVAE:
+    """A model whose prior is fitted; where it was not, the model's folder keeps it from now on."""
+    estimator, _ = load_model(path, device)
+    estimator.progress = progress
+    if estimator.fit_prior():
+        estimator.save(model_folder(path))
+    return estimator
+
+
 def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE, Side]:
     """A model that `clean` or `train` saved, and how it wants its images read."""
     from rvqvae.estimator import RobustVQVAE

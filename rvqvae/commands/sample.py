@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
 from rvqvae.commands.options import Progress
-from rvqvae.commands.read import load_model, model_folder
+from rvqvae.commands.read import load_sampler, model_folder
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
 
@@ -68,11 +68,12 @@ def sample(
     how: dict[str, Any] = {
         "temperature": temperature, "top_p": top_p, "max_outlier_probability": max_outlier_probability,
     }  # fmt: skip
+    # First, as it may keep the prior in the model's folder.
+    estimator = load_sampler(model, device, progress)
     inputs = digest_of(model=model_folder(model))
     with locked(out) as folder:
         done = folder.claim(job | how, inputs) and (out / GRID).exists()
         if not done:
-            estimator, _ = load_model(model, device)
             images = as_nchw(estimator.sample(n, random_state=seed, **how))
             digits = max(4, len(str(n - 1)))
             for i, image in enumerate(images):

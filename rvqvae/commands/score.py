@@ -115,7 +115,7 @@ def score_images(
             progress("score", start + len(batch), len(images))
     scores = np.concatenate(parts)
     # As outlier_probability and predict do, which would each look at every image again.
-    return Verdicts(scores, expit(estimator.offset_ - scores), scores < estimator.offset_)
+    return Verdicts(scores, expit(-scores), scores < estimator.offset_)
 
 
 def _rows(found: Inventory, verdicts: Verdicts) -> list[list[str]]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from rvqvae.batches import map_batches
 from rvqvae.errors import InputError
 from rvqvae.features.efficientnet import FEATURES, MEAN, STD, EfficientNetLite0, efficientnet_lite0
+from rvqvae.features.statistics import picture_statistics
 
 STYLE_STAGES = 5
 """Stages before the style is taken: 112 channels, a sixteenth of the image's side."""
@@ -85,7 +86,8 @@ def named_backbone(
 def extract_views(
     images: np.ndarray, backbone: Backbone = "efficientnet_lite0", **options: Any
 ) -> list[np.ndarray]:
-    """The views by which membership compares images (N, 1 | 3, H, W): pixels, features, style; each (N, d).
+    """The views by which membership compares images (N, 1 | 3, H, W): pixels, features, style and picture
+    statistics; each (N, d).
 
     Features are scaled to unit length, because their length says how strongly an image excites the
     network, not what is in it. Style is the mean and standard deviation, over space, of every channel of
@@ -94,11 +96,13 @@ def extract_views(
     """
     pixels = images.reshape(len(images), -1)
     if backbone != "efficientnet_lite0":
-        return [pixels, _unit(extract_features(images, backbone, **options))]
+        features = _unit(extract_features(images, backbone, **options))
+        return [pixels, features, picture_statistics(images)]
     size, device = options.pop("size", 64), torch.device(options.pop("device", None) or "cpu")
     both = _features_and_style(size, device)
     joined = extract_features(images, both, device=device, **options)
-    return [pixels, _unit(joined[:, :FEATURES]), joined[:, FEATURES:]]
+    features, style = _unit(joined[:, :FEATURES]), joined[:, FEATURES:]
+    return [pixels, features, style, picture_statistics(images)]
 
 
 @lru_cache(maxsize=2)

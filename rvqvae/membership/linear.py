@@ -1,8 +1,6 @@
-"""A logistic regression as plain numbers: fitted by scikit-learn, saved and applied without it."""
+"""Log odds by a logistic regression, out of fold."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +11,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FOLDS = 5
-
-
-class Linear(NamedTuple):
-    """Log odds = x @ weights + bias."""
-
-    weights: NDArray[np.float64]
-    """(d,)."""
-    bias: float
-
-    @classmethod
-    def fit(cls, x: NDArray[np.floating], positive: NDArray[np.bool_], strength: float) -> Linear:
-        """On standardised columns of ``x`` (N, d); ``strength`` is the inverse of the penalty."""
-        scaler, regression = _pipeline(strength).fit(x, positive)
-        weights = regression.coef_[0] / scaler.scale_
-        return cls(weights, float(regression.intercept_[0] - weights @ scaler.mean_))
-
-    def __call__(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N,) of ``x`` (N, d)."""
-        return np.asarray(x @ self.weights + self.bias, np.float64)
 
 
 def out_of_fold(

@@ -1,4 +1,4 @@
-"""What the rules read and what they return."""
+"""What the codebooks know of samples, and the two sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Evidence(NamedTuple):
+class CodebookEvidence(NamedTuple):
     """What the two codebooks know of each of N samples after an epoch; all float64 (N,), low = fits well."""
 
     inlier_distance: NDArray[np.float64]
@@ -36,12 +36,3 @@ class Membership(NamedTuple):
     def score(self) -> NDArray[np.float64]:
         """(N,) higher = more normal, as scikit-learn's ``score_samples``."""
         return -self.log_odds
-
-
-def cut_at(log_odds: NDArray[np.float64], contamination: float) -> float:
-    """The log odds above which the given share of the samples (N,) lies: half-way between two neighbours."""
-    ordered = np.sort(log_odds)
-    kept = len(ordered) - round(contamination * len(ordered))
-    if kept in (0, len(ordered)):
-        return float(ordered[-1]) if kept else float(ordered[0]) - 1
-    return float((ordered[kept - 1] + ordered[kept]) / 2)

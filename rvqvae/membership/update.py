@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from rvqvae.membership.linear import FOLDS, Linear, out_of_fold
-from rvqvae.membership.types import Evidence, Membership, cut_at
+from rvqvae.membership.decision import cut_at
+from rvqvae.membership.linear import FOLDS, out_of_fold
+from rvqvae.membership.types import CodebookEvidence, Membership
 
 AUTHORITY = 2.0
 """Most log odds that the codebooks may add to the start's: they settle what it left open, never overrule it.
@@ -20,29 +19,10 @@ spoil a good start: with 4.0, digit 4 at rate .3 fell from AUROC .996 to .993 an
 """
 
 
-class Competition(NamedTuple):
-    """What the codebooks' evidence is worth, learned from the final sets; it scores new samples too."""
-
-    odds: Linear
-    prior: float
-    """Log odds of the sets that it was learned from."""
-
-    @classmethod
-    def fit(cls, evidence: Evidence, is_outlier: NDArray[np.bool_]) -> Competition | None:
-        """From ``is_outlier`` (N,); None with fewer outliers than folds: there is nothing to compete."""
-        if _too_few(is_outlier):
-            return None
-        return cls(Linear.fit(_columns(evidence), is_outlier, 1.0), float(logit(is_outlier.mean())))
-
-    def __call__(self, evidence: Evidence) -> NDArray[np.float64]:
-        """(N,) log likelihood ratio, outlier over inlier, within AUTHORITY."""
-        return np.clip(self.odds(_columns(evidence)) - self.prior, -AUTHORITY, AUTHORITY)
-
-
 def update(
     start: Membership,
     current: Membership,
-    evidence: Evidence,
+    evidence: CodebookEvidence,
     seed: int,
     contamination: float | None = None,
 ) -> Membership:
@@ -58,12 +38,14 @@ def update(
     return Membership(log_odds if contamination is None else log_odds - cut_at(log_odds, contamination))
 
 
-def likelihood_ratio(evidence: Evidence, is_outlier: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+def likelihood_ratio(
+    evidence: CodebookEvidence, is_outlier: NDArray[np.bool_], seed: int
+) -> NDArray[np.float64]:
     """(N,) log p(evidence | outlier) / p(evidence | inlier), from a linear model that did not see the row."""
     return np.asarray(out_of_fold(_columns(evidence), is_outlier, 1.0, seed) - logit(is_outlier.mean()))
 
 
-def _columns(evidence: Evidence) -> NDArray[np.float64]:
+def _columns(evidence: CodebookEvidence) -> NDArray[np.float64]:
     """(N, 4)."""
     return np.column_stack(
         [

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from rvqvae.io.reading import Inventory
 from rvqvae.report.page import View
@@ -18,8 +17,6 @@ from rvqvae.report.pictures import Pictures
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
 
-TINY = 1e-12
-"""Nearest that a probability comes to 0 and 1."""
 OUTLYING, BORDERLINE = 120, 80
 """Images with a heat map: the most outlying and those nearest to the threshold."""
 
@@ -34,29 +31,29 @@ class Review(NamedTuple):
     originals: str | None
 
 
-def review(found: Inventory, estimator: RobustVQVAE, threshold: float, source: Path, out: Path) -> Review:
+def review(found: Inventory, estimator: RobustVQVAE, source: Path, out: Path) -> Review:
     """The page's content, of a cleaning of ``source`` with its results in the folder ``out``."""
     from rvqvae.report.projection import project  # Late, as it is slow to import
 
     return Review(
         Pictures(found.images, found.rows),
-        _heat(found, estimator, threshold),
+        _heat(found, estimator),
         View(
             estimator.embedding_,
             project(estimator.embedding_),
-            getattr(estimator, "groups_", None),
-            logit(estimator.outlier_probability_.clip(TINY, 1 - TINY)),
+            estimator.groups_,
+            -estimator.scores_,
         ),
         {row: size for row, size in enumerate(found.sizes) if _is_distorted(size, found.side.size)},
         _link(source, out),
     )
 
 
-def _heat(found: Inventory, estimator: RobustVQVAE, threshold: float) -> dict[int, NDArray[np.float32]]:
+def _heat(found: Inventory, estimator: RobustVQVAE) -> dict[int, NDArray[np.float32]]:
     """Heat maps of the most telling images, by row; none without the networks that make them."""
-    if estimator.epochs == 0:
+    if not estimator.history_:
         return {}
-    shown = _most_telling(estimator, threshold)
+    shown = _most_telling(estimator, estimator.threshold_)
     maps = estimator.anomaly_map(found.images[shown])
     return {int(found.rows[i]): evidence for i, evidence in zip(shown, maps, strict=True)}
 

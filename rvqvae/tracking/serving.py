@@ -36,8 +36,10 @@ class ServedModel:
         matrix = self.model.layout_ == "vectors"
         scores = self.model.score_samples(model_input if matrix else self._images(model_input))
         # As outlier_probability and predict do, which would each look at every sample again.
-        odds = self.model.offset_ - scores
-        return pd.DataFrame({"score": scores, "outlier_probability": expit(odds), "is_outlier": odds > 0})
+        is_outlier = scores < self.model.offset_
+        return pd.DataFrame(
+            {"score": scores, "outlier_probability": expit(-scores), "is_outlier": is_outlier}
+        )
 
     def example(self) -> NDArray[Any]:
         """One blank sample, of the shape and dtype that the model takes."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvqvae.batches import map_batches
-from rvqvae.membership import Evidence
+from rvqvae.membership import CodebookEvidence
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.networks import squared_error, to_float
 
@@ -83,44 +83,21 @@ def codebook_scores(model: TwoCodebookVQVAE, samples: Samples) -> CodebookScores
     )
 
 
-def evidence(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> Evidence:
+def evidence(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> CodebookEvidence:
     """Of the N training samples, whose sets are ``is_outlier`` (N,); each is counted out of its own."""
-    counts = code_counts(scores, is_outlier)
-    own = torch.as_tensor(is_outlier)
-    return _evidence(scores, counts, (~own, own))
-
-
-def evidence_of_new(scores: CodebookScores, counts: tuple[Tensor, Tensor]) -> Evidence:
-    """Of samples that were not among those behind ``counts``."""
-    nobody = torch.zeros(len(scores.codes[0]), dtype=torch.bool)
-    return _evidence(scores, counts, (nobody, nobody))
-
-
-def code_counts(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-    """How often the inliers use each inlier code at each position, (P, K) float64; outliers likewise."""
-    own = torch.as_tensor(is_outlier)
-    inlier, outlier = (
-        _count(codes[members], size)
-        for codes, members, size in zip(scores.codes, (~own, own), scores.sizes, strict=True)
-    )
-    return inlier, outlier
+    own, surprises = torch.as_tensor(is_outlier), []
+    for codes, members, size in zip(scores.codes, (~own, own), scores.sizes, strict=True):
+        table, itself = _count(codes[members], size), members[:, None].double()
+        seen, total = table.gather(1, codes.T).T - itself, table[0].sum() - itself
+        surprises.append(-((seen + 1) / (total + size)).log().mean(1).numpy())
+    inlier, outlier = (distance.numpy() for distance in scores.distances)
+    return CodebookEvidence(inlier, outlier, surprises[0], surprises[1])
 
 
 def _count(codes: Tensor, size: int) -> Tensor:
+    """How often each code stands at each position, (P, K) float64, in codes (M, P)."""
     counts = torch.zeros(codes.shape[1], size, dtype=torch.float64)
     return counts.scatter_add_(1, codes.T, torch.ones_like(codes.T, dtype=torch.float64))
-
-
-def _evidence(
-    scores: CodebookScores, counts: tuple[Tensor, Tensor], itself: tuple[Tensor, Tensor]
-) -> Evidence:
-    surprises = []
-    for codes, table, counted in zip(scores.codes, counts, itself, strict=True):
-        own = counted[:, None].double()
-        seen, total = table.gather(1, codes.T).T - own, table[0].sum() - own
-        surprises.append(-((seen + 1) / (total + table.shape[1])).log().mean(1).numpy())
-    inlier, outlier = (distance.numpy() for distance in scores.distances)
-    return Evidence(inlier, outlier, surprises[0], surprises[1])
 
 
 @torch.inference_mode()

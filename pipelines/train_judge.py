@@ -1,0 +1,360 @@
+"""Teach the judge: descriptors of many sets with known outliers, and the logistic regression on them.
+
+    uv run python -m pipelines.train_judge                          # judge.json from data/judge_table.npz
+    uv run python -m pipelines.train_judge --suite ../shared/suite --datasets ../shared/datasets
+                                                                    # the table itself, from images
+
+The second takes a folder of domains, each a .npz with ``x`` uint8 (N,H,W) or (N,H,W,3) and, where it has
+kinds, ``y`` int; images of your own count as well. Sets are drawn at random: another domain among this one,
+five others, one kind among the others of its domain, planted defects, nothing. No image goes into the table.
+
+It prints what the judge says of sets whose families of domains it has not seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jsonargparse import auto_cli
+from PIL import Image
+
+from rvqvae.membership.decision import doubt_of
+from rvqvae.membership.evidence import gather, names_of
+from rvqvae.membership.judge import FILE, Judge
+
+TABLE = Path("data/judge_table.npz")
+RELATIVES = {
+    "icons_faenza": "icons", "icons_oxygen": "icons", "icons_papirus": "icons",
+    "textures": "materials", "surface": "materials", "surface_defect": "materials",
+    "units": "wesnoth", "portraits": "wesnoth", "hexterrain": "wesnoth",
+    "glyph_latin": "glyphs", "glyph_digits": "glyphs",
+}  # fmt: skip
+"""Domains that share a source; a family is left out whole."""
+DEFECTS = {"surface": "surface_defect"}
+KINDS = {"far": 0.5, "scatter": 0.12, "near": 0.12, "clean": 0.2, "defect": 0.03, "two": 0.03}
+ROWS, MOST, OTHERS = 30, 2500, 700
+"""Rows of each set in the table; images of a domain as inliers, and as outliers."""
+PARTS = 5
+"""Into which the families are divided; the judge of a set has seen none of the parts that occur in it."""
+KINDS_OF_JUDGE = ("images", "any")
+"""With descriptors of each view, and without, for views of other units."""
+
+
+def family_of(domain: str) -> str:
+    return RELATIVES.get(domain, domain)
+
+
+class Domain(NamedTuple):
+    images: np.ndarray
+    kinds: np.ndarray
+
+
+class Drawn(NamedTuple):
+    """A set with known outliers."""
+
+    kind: str
+    families: tuple[str, ...]
+    parts: list[tuple[str, np.ndarray, bool]]
+    """Domain, rows in it, whether they are outliers; every image takes the form of the first domain."""
+
+
+@cache
+def domain(name: str, suite: Path, datasets: Path | None) -> Domain:
+    if name in ("mnist", "fashion") and datasets is not None:
+        raw = datasets / {"mnist": "MNIST", "fashion": "FashionMNIST"}[name] / "raw"
+        images = np.frombuffer((raw / "train-images-idx3-ubyte").read_bytes(), np.uint8, offset=16)
+        kinds = np.frombuffer((raw / "train-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
+        return Domain(images.reshape(-1, 28, 28)[:MOST], kinds[:MOST].astype(int))
+    with np.load(suite / f"{name}.npz") as file:
+        images = file["x"]
+        kinds = file["y"] if "y" in file else np.zeros(len(images), int)
+    order = np.random.default_rng(7).permutation(len(images))[:MOST]
+    return Domain(images[order], kinds[order])
+
+
+def fitted(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``images`` in the size and colour mode of ``shape``, as a cleaning job would read them."""
+    if images.shape[1:] == shape:
+        return images
+    mode = "L" if len(shape) == 2 else "RGB"
+    size = shape[1], shape[0]
+    return np.stack(
+        [np.asarray(Image.fromarray(i).convert(mode).resize(size, Image.Resampling.BILINEAR)) for i in images]
+    )
+
+
+def draw(seed: int, names: list[str], open_domain: Callable[[str], Domain]) -> Drawn:
+    """A random set: kind, domains, kinds within them, size (120 to 1,500) and rate (.03 to .45)."""
+    rng = np.random.default_rng([11, seed])
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    inlier = (
+        "surface"
+        if kind == "defect" and "surface" in names
+        else str(rng.choice([n for n in names if n not in DEFECTS.values()]))
+    )
+    if kind == "defect" and inlier not in DEFECTS:
+        kind = "far"
+    labels = open_domain(inlier).kinds
+    kinds = np.unique(labels)
+    if kind == "near" and len(kinds) < 2:
+        kind = "far"
+    n, rate = (
+        int(np.exp(rng.uniform(np.log(120), np.log(1500)))),
+        float(np.exp(rng.uniform(np.log(0.03), np.log(0.45)))),
+    )
+    others = [name for name in names if family_of(name) != family_of(inlier)]
+    if kind == "near":
+        large = [k for k in kinds if (labels == k).sum() >= 80] or [kinds[0]]
+        chosen = rng.choice(large)
+        inliers = np.flatnonzero(labels == chosen)
+        rest = kinds[kinds != chosen]
+        pools = [(inlier, np.flatnonzero(np.isin(labels, some_of(rest, rng, 0.1, 0.6))))]
+    else:
+        inliers = np.flatnonzero(np.isin(labels, some_of(kinds, rng, 0.1, 0.8)))
+        count = {"far": 1, "two": 2, "scatter": 5, "clean": 0, "defect": 0}[kind]
+        names_out = (
+            [DEFECTS[inlier]]
+            if kind == "defect"
+            else [str(d) for d in rng.choice(others, count, replace=False)]
+        )
+        pools = []
+        for name in names_out:
+            theirs = open_domain(name).kinds[:OTHERS]
+            some = np.unique(theirs) if kind == "scatter" else some_of(np.unique(theirs), rng, 0.1, 0.6)
+            pools.append((name, np.flatnonzero(np.isin(theirs, some))))
+    rate = rate if pools else 0.0
+    n = min(n, int(len(inliers) / (1 - rate)))
+    if pools:
+        n = min(n, int(min(len(rows) for _, rows in pools) * len(pools) / rate))
+    k = round(n * rate)
+    parts = [(inlier, rng.permutation(inliers)[: n - k], False)]
+    for i, (name, rows) in enumerate(pools):
+        parts.append((name, rng.permutation(rows)[: k // len(pools) + (i < k % len(pools))], True))
+    # Of five other domains each is rare: only the inliers' family is left out with such a set.
+    families = {family_of(name) for name, _, _ in (parts[:1] if kind == "scatter" else parts)}
+    return Drawn("far" if kind == "two" else kind, tuple(sorted(families)), parts)
+
+
+def some_of(kinds: np.ndarray, rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+    """All kinds, or every second time a random share of them."""
+    if len(kinds) < 2 or rng.random() < 0.5:
+        return kinds
+    return rng.choice(kinds, max(1, int(np.ceil(len(kinds) * rng.uniform(low, high)))), replace=False)
+
+
+@dataclass(frozen=True)
+class Source:
+    suite: Path
+    datasets: Path | None
+    cache: Path
+
+    def names(self) -> list[str]:
+        found = sorted(path.stem for path in self.suite.glob("*.npz"))
+        return found + (["mnist", "fashion"] if self.datasets else [])
+
+    def domain(self, name: str) -> Domain:
+        return domain(name, self.suite, self.datasets)
+
+    def views(self, name: str, form: tuple[int, ...], limit: int) -> list[np.ndarray]:
+        """The views of a domain's images in a form, kept between runs."""
+        path = self.cache / f"{name}-{'x'.join(map(str, form))}-{limit}.npz"
+        if not path.exists():
+            from rvqvae.features.pretrained import extract_views
+            from rvqvae.io.arrays import as_nchw
+
+            images = fitted(self.domain(name).images[:limit], form)
+            views = extract_views(as_nchw(np.ascontiguousarray(images)))
+            self.cache.mkdir(parents=True, exist_ok=True)
+            partial_path = path.with_suffix(".partial.npz")
+            np.savez(partial_path, *[v if v.dtype == np.uint8 else v.astype(np.float16) for v in views])
+            partial_path.rename(path)
+        return kept_views(path)
+
+
+@cache
+def kept_views(path: Path) -> list[np.ndarray]:
+    with np.load(path) as file:
+        return [v if v.dtype == np.uint8 else v.astype(np.float32) for v in file.values()]
+
+
+def described(seed: int, source: Source) -> dict | None:
+    """Rows of the table for one drawn set."""
+    drawn = draw(seed, source.names(), source.domain)
+    form = source.domain(drawn.parts[0][0]).images.shape[1:]
+    chosen = []
+    for name, rows, is_outlier in drawn.parts:
+        views = source.views(name, form, OTHERS if is_outlier and name != drawn.parts[0][0] else MOST)
+        chosen.append([view[rows] for view in views])
+    truth = np.concatenate([np.full(len(rows), out) for _, rows, out in drawn.parts])
+    if len(truth) < 100:
+        return None
+    rng = np.random.default_rng([12, seed])
+    order = rng.permutation(len(truth))
+    views = [np.concatenate(parts)[order] for parts in zip(*chosen, strict=True)]
+    gathered = gather(views, seed)
+    rows = np.sort(rng.permutation(len(truth))[:ROWS])
+    return {
+        "x": gathered.table[rows].astype(np.float16),
+        "y": truth[order][rows],
+        "all x": gathered.table.astype(np.float16),
+        "all y": truth[order],
+        "kind": drawn.kind,
+        "families": drawn.families,
+    }
+
+
+def make_table(source: Source, sets: int, processes: int) -> dict[str, np.ndarray]:
+    with get_context("fork").Pool(processes) as pool:
+        found = [d for d in pool.imap(partial(described, source=source), range(sets), chunksize=4) if d]
+    table = {
+        "names": np.array(names_of(4)),
+        "x": np.concatenate([d["x"] for d in found]),
+        "y": np.concatenate([d["y"] for d in found]),
+        "set": np.repeat(np.arange(len(found)), [len(d["y"]) for d in found]).astype(np.int32),
+        "kind": np.array([d["kind"] for d in found]),
+        "families": np.array([",".join(d["families"]) for d in found]),
+    }
+    # How far off the judge is on whole sets that it has not seen, of which the table holds but a part.
+    known = Table(**table, doubt={})
+    for kind in KINDS_OF_JUDGE:
+        judges = known.left_out(kind)
+        shifts = []
+        for drawn, judge in zip(found, judges, strict=True):
+            odds = judge(np.asarray(drawn["all x"], np.float64), list(table["names"]))
+            shifts.append(doubt_of(odds, drawn["all y"]))
+        table[f"doubt {kind}"] = np.array(shifts)
+    return table
+
+
+class Table(NamedTuple):
+    """What the judge learns from: M rows of S sets."""
+
+    names: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    set: np.ndarray
+    kind: np.ndarray
+    families: np.ndarray
+    doubt: dict[str, np.ndarray]
+    """(S, 2) of either judge, as `doubt_of`."""
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Every set counts alike."""
+        weight = 1 / np.bincount(self.set)[self.set]
+        return weight / weight.mean()
+
+    def judge(self, kind: str, without: frozenset[str] = frozenset()) -> Judge:
+        """Learned from the sets in which no family of ``without`` takes part."""
+        sets = np.array([not without & set(f.split(",")) for f in self.families])
+        rows = sets[self.set]
+        columns = [i for i, name in enumerate(self.names) if kind == "images" or "view" not in name]
+        x = np.asarray(self.x[rows][:, columns], np.float64)
+        judge = Judge.fit([str(self.names[i]) for i in columns], x, self.y[rows], self.weight[rows])
+        if kind not in self.doubt:
+            return judge
+        low, high = self.doubt[kind][sets].T
+        ends = float(np.quantile(low, 0.025)), float(np.quantile(high, 0.975))
+        return judge._replace(doubt=ends)
+
+    def left_out(self, kind: str) -> list[Judge]:
+        """For each set a judge that saw none of its families, nor any other of their parts."""
+        every = sorted({family for families in self.families for family in families.split(",")})
+        part = {family: i % PARTS for i, family in enumerate(every)}
+
+        @cache
+        def judge(parts: frozenset[int]) -> Judge:
+            return self.judge(kind, frozenset(family for family in every if part[family] in parts))
+
+        return [judge(frozenset(part[f] for f in families.split(","))) for families in self.families]
+
+    def odds(self, kind: str) -> np.ndarray:
+        """(M,) log odds of every row by such judges."""
+        names, x = list(map(str, self.names)), np.asarray(self.x, np.float64)
+        odds = np.empty(len(self.y))
+        for i, judge in enumerate(self.left_out(kind)):
+            odds[self.set == i] = judge(x[self.set == i], names)
+        return odds
+
+
+def read_table(path: Path = TABLE) -> Table:
+    with np.load(path) as file:
+        held = dict(file)
+    doubt = {kind: held.pop(f"doubt {kind}") for kind in KINDS_OF_JUDGE}
+    return Table(**held, doubt=doubt)
+
+
+def pareto(odds: np.ndarray, table: Table, thrown_out: float) -> tuple[float, float]:
+    """The share of outliers left in where this share of the inliers is thrown out, and the cut."""
+    sets = [table.set == i for i in range(len(table.kind))]
+
+    def rates(cut: float) -> tuple[float, float]:
+        out = [(odds[s & ~table.y] > cut).mean() for s in sets if (s & ~table.y).any()]
+        left = [(odds[s & table.y] <= cut).mean() for s in sets if (s & table.y).any()]
+        return float(np.mean(out)), float(np.mean(left))
+
+    low, high = -10.0, 10.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rates(middle)[0] > thrown_out else (low, middle)
+    return rates(high)[1], high
+
+
+def report(odds: np.ndarray, table: Table) -> str:
+    from sklearn.metrics import roc_auc_score
+
+    rows = [i for i in range(len(table.kind)) if 0 < table.y[table.set == i].mean() < 1]
+    values = [roc_auc_score(table.y[table.set == i], odds[table.set == i]) for i in rows]
+    lines = [f"AUROC within a set, families left out: {np.mean(values):.4f} ({len(rows)} sets)"]
+    for share in (0.005, 0.01, 0.02, 0.03):
+        left, cut = pareto(odds, table, share)
+        lines.append(f"thrown out {share:.1%}: left in {left:.1%}, at log odds {cut:.2f}")
+    p, edges = 1 / (1 + np.exp(-odds)), [0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 1.01]
+    for low, high in pairwise(edges):
+        rows_in = (p >= low) & (p < high)
+        if rows_in.any():
+            said, true = (np.average(v[rows_in], weights=table.weight[rows_in]) for v in (p, table.y))
+            lines.append(f"says {said:.2f}: {true:.2f} are outliers")
+    return "\n".join(lines)
+
+
+def train_judge(
+    suite: Path | None = None,
+    datasets: Path | None = None,
+    sets: int = 900,
+    processes: int = 2,
+    cache: Path = Path("runs/judge"),
+    table: Path = TABLE,
+    out: Path = FILE,
+) -> None:
+    """Make the table (with ``suite``), then the judge.
+
+    Args:
+        suite: folder of domains; without it the table is read.
+        datasets: folder with MNIST and FashionMNIST as torchvision stores them, to use them too.
+        sets: sets to draw.
+        processes: processes that work.
+        cache: folder of the domains' views.
+        table: the table of descriptors.
+        out: the judge, JSON.
+    """
+    if suite is not None:
+        np.savez_compressed(table, **make_table(Source(suite, datasets, cache), sets, processes))
+    known = read_table(table)
+    judges = {}
+    for kind in KINDS_OF_JUDGE:
+        print(kind, report(known.odds(kind), known), sep="\n")
+        judges[kind] = known.judge(kind).as_json()
+    out.write_text(json.dumps(judges, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    auto_cli(train_judge)

@@ -1,0 +1,259 @@
+"""What speaks for and against a sample: descriptors of single samples, of their groups and of the set.
+
+All are free of the set's own scale (spreads, nats, shares) but the *absolute* ones: distances in views whose
+units mean the same in every set (features of unit length, logarithms of style, statistics of pictures).
+Without these, outliers left in at 2 % of the inliers thrown out rise from 38 to 53 %.
+
+Ours, after `research` on 22 domains, whole families left out (`pipelines.train_judge` prints the figures):
+groups of about 50 by k-means are nearly pure on almost every set, so that a group is judged by its members
+together; single samples add what groups cannot see (scattered outliers: AUROC .943 to .976). Measured and
+left out, as they changed nothing: linkage heights and random walks between groups, gaps and ranks, local
+patch distances at 64 pixels, a learned metric and learned "same source" of two groups.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
+
+from rvqvae.membership.ellipsoid import Ellipsoid, find_core, fit_ellipsoid
+from rvqvae.membership.view import JointView, Views
+
+GROUP, FEWEST, MOST = 50, 6, 32
+"""Samples of a group on average; groups at least and at most."""
+NEIGHBOURS = 10
+REFERENCE = 4096
+"""Samples at most among which neighbours are looked for."""
+ROWS = 2048
+
+Floats = NDArray[np.float64]
+
+
+class Evidence(NamedTuple):
+    """What a fit keeps to describe any sample; its call gives the descriptors."""
+
+    view: JointView
+    ellipsoids: tuple[Ellipsoid, ...]
+    """Of the joint view, then of each view."""
+    centroids: NDArray[np.float32]
+    """(G, d) of the groups, in the joint view."""
+    centres: tuple[NDArray[np.float32], ...]
+    """(d,) of each view: the mean of the core, for absolute distances."""
+    reference: NDArray[np.float32]
+    """(R, d) training samples in the joint view; neighbours are found among them."""
+    in_core: NDArray[np.bool_]
+    """(R,) whether each belongs to the core."""
+    nats: NDArray[np.float64]
+    """(R,) its distance from the majority."""
+    usual_neighbour: float
+    """Median log distance of the set's samples to their fifth neighbour."""
+    group_table: Floats
+    """(G, columns) descriptors of the groups and of the set."""
+
+    def __call__(self, views: Views, own: bool = False) -> Floats:
+        """(N, columns) of new samples by their ``views``, each (N, d)."""
+        z = self.view(views)
+        distances = [e(part) for e, part in zip(self.ellipsoids, _parts(self.view, z), strict=True)]
+        table = _of_samples(self, views, z, distances, own=False)
+        return np.concatenate([table, self.group_table[self.group_of(z)]], 1)
+
+    def group_of(self, z: NDArray[np.float32]) -> NDArray[np.int64]:
+        """(N,) the group whose centroid is nearest to each row of ``z`` (N, d)."""
+        return np.concatenate([cdist(b, self.centroids).argmin(1) for b in _blocks(z)]).astype(np.int64)
+
+
+class Gathered(NamedTuple):
+    """The evidence of a training set of N samples."""
+
+    evidence: Evidence
+    table: Floats
+    """(N, columns): out of fold where the fit would confirm itself."""
+    groups: NDArray[np.int64]
+    """(N,)."""
+    vectors: NDArray[np.float32]
+    """(N, d) the samples in the joint view."""
+
+
+def names_of(views: int) -> list[str]:
+    """The columns of descriptors made of so many views."""
+    lenses = ["joint", *(f"view {i}" for i in range(views))]
+    sample = [f"{kind} {lens}" for lens in lenses for kind in ("spreads", "nats")]
+    sample += [f"absolute view {i}" for i in range(views)]
+    sample += ["neighbour", "neighbours in core", "neighbours' nats"]
+    group = [f"group's {name}" for name in sample]
+    group += ["group's 20 %", "group's 80 %", "group's mass", "group's core", "group's dispersion"]
+    group += ["group's nearest", "group's separation", "group's usual separation", "group's borders"]
+    for i in range(views):
+        group += [f"group's dispersion in view {i}", f"group's nearest in view {i}"]
+    whole = ["set's 75 %", "set's 90 %", "set's 99 %", "set's borders", "set's size"]
+    whole += [f"core's dispersion in view {i}" for i in range(views)]
+    return sample + group + whole
+
+
+RISING = (
+    "spreads",
+    "nats",
+    "absolute",
+    "neighbours' nats",
+    "20 %",
+    "80 %",
+    "nearest",
+    "separation",
+    "usual sep",
+)
+FALLING = ("neighbours in core", "core", "mass", "borders")
+
+
+def direction_of(name: str) -> int:
+    """1 where more of a descriptor is never less suspicious, -1 the other way, 0 where sense says nothing."""
+    if name.startswith(("set's", "core's")) or "dispersion" in name:
+        return 0
+    name = name.removeprefix("group's ")
+    if name.startswith(FALLING):
+        return -1
+    return int(name == "neighbour" or name.startswith(RISING))
+
+
+def gather(views: Views, seed: int = 0) -> Gathered:
+    """Fit everything to the training ``views``, each (N, d), N >= 20."""
+    view = JointView.fit(views, seed)
+    z = view(views)
+    core = find_core(z, view.parts, seed)
+    fitted = [fit_ellipsoid(part, core, seed) for part in _parts(view, z)]
+    ellipsoids, distances = zip(*fitted, strict=True)
+    k = min(int(np.clip(len(z) // GROUP, FEWEST, MOST)), len(z))
+    groups, centroids = _grouped(z, k, seed)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(z))[:REFERENCE])
+    evidence = Evidence(
+        view, ellipsoids, centroids, tuple(np.asarray(v[core], np.float32).mean(0) for v in views),
+        z[rows], core[rows], distances[0][rows], 0.0, np.empty((0, 0)),
+    )  # fmt: skip
+    fifth = _neighbours(evidence, z, own=True)[0]
+    evidence = evidence._replace(usual_neighbour=float(np.median(fifth)))
+    table = _of_samples(evidence, views, z, list(distances), own=True)
+    grouped = _of_groups(evidence, views, z, table, groups, core)
+    return Gathered(
+        evidence._replace(group_table=grouped), np.concatenate([table, grouped[groups]], 1), groups, z
+    )
+
+
+def _parts(view: JointView, z: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return [z, *(z[:, columns] for columns in view.parts)]
+
+
+def _grouped(z: NDArray[np.float32], k: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Labels (N,) and centroids (G, d) of at most ``k`` groups, none of them empty."""
+    labels = KMeans(k, n_init=1, random_state=seed).fit_predict(z)
+    labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    centroids = np.stack([z[labels == group].mean(0) for group in range(labels.max() + 1)])
+    return labels, centroids
+
+
+def _of_samples(
+    evidence: Evidence, views: Views, z: NDArray[np.float32], distances: list[Floats], own: bool
+) -> Floats:
+    """(N, columns) of samples ``z`` in the joint view; ``own``: they are the training set itself."""
+    columns = []
+    for ellipsoid, nats in zip(evidence.ellipsoids, distances, strict=True):
+        columns += [nats / ellipsoid.spread, nats]
+    for v, centre in zip(views, evidence.centres, strict=True):
+        columns.append(_log_distance(v, centre))
+    fifth, in_core, nats = _neighbours(evidence, z, own)
+    return np.stack([*columns, fifth - evidence.usual_neighbour, in_core, nats], 1)
+
+
+def _log_distance(view: NDArray[np.generic], centre: NDArray[np.float32]) -> Floats:
+    """(N,) log squared distance of each row of ``view`` (N, d) to ``centre`` (d,)."""
+    unit = _unit(view)
+    squared = [
+        np.square((np.asarray(b, np.float32) - centre) * unit).sum(1, dtype=np.float64) for b in _blocks(view)
+    ]
+    return np.log(np.concatenate(squared) + 1e-4)
+
+
+def _unit(view: NDArray[np.generic]) -> float:
+    """Pixels are compared by their mean square, from 0 to 1, whatever their number."""
+    return 1.0 if view.dtype.kind == "f" else 1 / (255 * float(np.sqrt(view.shape[1])))
+
+
+def _neighbours(evidence: Evidence, z: NDArray[np.float32], own: bool) -> tuple[Floats, Floats, Floats]:
+    """Of each sample: log distance to the fifth neighbour, the neighbours' share in the core, mean nats."""
+    k = min(NEIGHBOURS, len(evidence.reference) - 1)
+    lengths = np.square(evidence.reference).sum(1)
+    fifth, in_core, nats = [], [], []
+    for begin in range(0, len(z), ROWS):
+        block = z[begin : begin + ROWS]
+        squared = np.maximum(
+            lengths - 2 * (block @ evidence.reference.T) + np.square(block).sum(1)[:, None], 0
+        )
+        if own:  # A sample is no neighbour of itself; nor are its exact copies evidence.
+            squared[squared < 1e-6] = np.inf
+        near = np.argpartition(squared, k - 1, axis=1)[:, :k]
+        sizes = np.sort(np.take_along_axis(squared, near, 1), 1)[:, min(4, k - 1)]
+        fifth.append(0.5 * np.log(np.where(np.isfinite(sizes), sizes, 0.0) + 1e-12))
+        in_core.append(evidence.in_core[near].mean(1))
+        nats.append(evidence.nats[near].mean(1))
+    return np.concatenate(fifth), np.concatenate(in_core), np.concatenate(nats)
+
+
+def _of_groups(
+    evidence: Evidence,
+    views: Views,
+    z: NDArray[np.float32],
+    table: Floats,
+    groups: NDArray[np.int64],
+    core: NDArray[np.bool_],
+) -> Floats:
+    """(G, columns) of the groups and of the set."""
+    rows = [np.flatnonzero(groups == group) for group in range(len(evidence.centroids))]
+    columns = list(np.stack([np.median(table[r], 0) for r in rows]).T)
+    spreads = table[:, 0]
+    columns += [np.array([np.quantile(spreads[r], share) for r in rows]) for share in (0.2, 0.8)]
+    columns += [np.array([len(r) / len(z) for r in rows]), np.array([core[r].mean() for r in rows])]
+    dispersion = np.array([np.sqrt(z[r].var(0).sum()) for r in rows]) + 1e-6
+    apart = cdist(evidence.centroids, evidence.centroids)
+    nearest = np.log(_others(apart).min(1) + 1e-6)
+    separation = np.log(_others(apart / np.sqrt(dispersion[:, None] ** 2 + dispersion**2)) + 1e-6)
+    columns += [np.log(dispersion / np.median(dispersion)), nearest - np.median(nearest)]
+    borders = _borders(evidence, z, groups)
+    columns += [separation.min(1), np.median(separation, 1), borders]
+    core_dispersion = []
+    for view, centre in zip(views, evidence.centres, strict=True):
+        centroids, spread = _view_groups(view, rows)
+        apart = _others(cdist(centroids, centroids, "sqeuclidean"))
+        columns += [np.log(spread + 1e-4), np.log(apart.min(1) + 1e-4)]
+        core_dispersion.append(float(np.median(_log_distance(view[core], centre))))
+    whole = [*np.quantile(spreads, (0.75, 0.9, 0.99)), np.median(borders), np.log(len(z)), *core_dispersion]
+    return np.stack([*columns, *(np.full(len(rows), value) for value in whole)], 1)
+
+
+def _others(square: Floats) -> Floats:
+    """(G, G - 1) of a matrix (G, G) without its diagonal; of a single group 1."""
+    g = len(square)
+    return square[~np.eye(g, dtype=bool)].reshape(g, g - 1) if g > 1 else np.ones((1, 1))
+
+
+def _borders(evidence: Evidence, z: NDArray[np.float32], groups: NDArray[np.int64]) -> Floats:
+    """(G,) share of each group's samples whose nearest centroid but one is almost as near as their own."""
+    distance = np.concatenate([cdist(b, evidence.centroids) for b in _blocks(z)])
+    if distance.shape[1] < 2:
+        return np.zeros(distance.shape[1])
+    first, second = np.partition(distance, 1, axis=1)[:, :2].T
+    close = second < 1.1 * first
+    return np.bincount(groups, weights=close) / np.bincount(groups)
+
+
+def _view_groups(view: NDArray[np.generic], rows: list[NDArray[np.int64]]) -> tuple[Floats, Floats]:
+    """Centroids (G, d) and mean squared distances from them (G,) in one view."""
+    parts = [np.asarray(view[r], np.float32) * _unit(view) for r in rows]
+    centroids = np.stack([part.mean(0, dtype=np.float64) for part in parts])
+    spread = [np.square(p - c).sum(1).mean() for p, c in zip(parts, centroids, strict=True)]
+    return centroids, np.array(spread)
+
+
+def _blocks(array: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+    return [array[i : i + ROWS] for i in range(0, len(array), ROWS)]
