@@ -69,7 +69,7 @@ class Judge(NamedTuple):
 
     def _terms(self, table: Floats) -> Floats:
         """(N, 3 D + K C): lines, bends above, bends below, products."""
-        z = np.stack([np.interp(table[:, i], q, SCORES) for i, q in enumerate(self.quantiles)], 1)
+        z = np.stack([_normal_scores(table[:, i], q) for i, q in enumerate(self.quantiles)], 1)
         key, context = self._places(KEY), self._places(CONTEXT)
         products = (z[:, key, None] * z[:, None, context]).reshape(len(z), -1)
         return np.concatenate([z, np.maximum(z - BEND, 0), np.minimum(z + BEND, 0), products], 1)
@@ -80,8 +80,8 @@ class Judge(NamedTuple):
     @classmethod
     def fit(cls, names: list[str], table: Floats, is_outlier: NDArray[np.bool_], weight: Floats) -> Judge:
         """Learn from rows of many sets: ``table`` (M, D), ``is_outlier`` (M,), ``weight`` (M,)."""
-        # np.interp wants rising knots; a descriptor that is often the same has ties.
-        quantiles = np.quantile(table, PROBABILITIES, axis=0).T + np.arange(len(PROBABILITIES)) * 1e-9
+        # Rounded as in the file, so that ties are the same there.
+        quantiles = np.array([_rounded(q) for q in np.quantile(table, PROBABILITIES, axis=0).T])
         blank = cls(tuple(names), quantiles, np.zeros((len(names), 3)), np.zeros((0, 0)), 0.0)
         key, context = blank._places(KEY), blank._places(CONTEXT)
         terms = blank._terms(np.asarray(table, np.float64))
@@ -100,10 +100,10 @@ class Judge(NamedTuple):
             "bias": round(self.bias, 4),
             "doubt": [round(end, 3) for end in self.doubt],
             "descriptors": {
-                name: {"weights": _rounded(w, 4), "quantiles": [float(f"{x:.5g}") for x in q]}
+                name: {"weights": _rounded(w), "quantiles": _rounded(q)}
                 for name, w, q in zip(self.names, self.weights, self.quantiles, strict=True)
             },
-            "products": [_rounded(row, 4) for row in self.products],
+            "products": [_rounded(row) for row in self.products],
         }
 
     @classmethod
@@ -120,8 +120,14 @@ class Judge(NamedTuple):
         )
 
 
-def _rounded(values: Floats, digits: int) -> list[float]:
-    return [round(float(value), digits) for value in values]
+def _normal_scores(values: Floats, quantiles: Floats) -> Floats:
+    """(N,) by linear interpolation; a value that is often the same takes the mean score of its quantiles."""
+    knots, place = np.unique(quantiles, return_inverse=True)
+    return np.interp(values, knots, np.bincount(place, weights=SCORES) / np.bincount(place))
+
+
+def _rounded(values: Floats) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
 
 
 def _logistic(
