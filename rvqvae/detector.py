@@ -29,7 +29,7 @@ from rvqvae.membership import (
     rate_interval,
     verdict_of,
 )
-from rvqvae.membership.decision import Interval, Verdict
+from rvqvae.membership.decision import FEWEST, Interval, Verdict
 from rvqvae.progress import Progress, silent
 
 Samples = NDArray[Any]
@@ -133,6 +133,8 @@ def detect(
     if contamination is None:
         dropped, found = float((judged.log_odds > cut).mean()), rate_interval(judged.log_odds, judge.doubt)
         interval = Interval(min(found.low, dropped), max(found.high, dropped))
+        if len(samples) < FEWEST:
+            interval = Interval(0.0, 0.5)
     return Detected(scorer, judged, learned, cut, interval, _seen(scorer, few, cut, seed))
 
 
@@ -202,7 +204,5 @@ def _check(samples: Samples) -> None:
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
         raise InputError("the samples hold NaN or infinite values; remove or impute them first")
     _, count = Counter(hash(sample.tobytes()) for sample in samples).most_common(1)[0]
-    if count == n:
-        raise InputError("all samples are identical: there is nothing to tell apart")
     if count > max(1, n // 2):
         raise InputError(f"{count} of {n} samples are identical, more than half: {VARIETY}")

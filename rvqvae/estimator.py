@@ -162,7 +162,8 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         With other ``epochs``, `fit` does it. The sets are re-assigned every epoch by what both codebooks say.
         """
         check_is_fitted(self)
-        samples = self._samples(X)
+        # torch warns of arrays that it may not write to.
+        samples = np.require(self._samples(X), requirements="W")
         if len(samples) != len(self.scores_):
             raise InputError(f"{len(samples)} samples, but the fit was of {len(self.scores_)}: give the same")
         model, train, _ = self._configs(len(samples), least=1)

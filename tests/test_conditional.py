@@ -113,18 +113,10 @@ def test_classes_are_saved_and_come_back(conditional, tmp_path):
     for label in (None, "middle"):
         assert np.array_equal(loaded.sample(20, label=label), conditional.sample(20, label=label))
     facts = json.loads((tmp_path / "model.json").read_text())
-    facts["facts"]["classes"]["of_group"].append(0)
+    facts["fitted"]["classes"]["of_group"].append(0)
     (tmp_path / "model.json").write_text(json.dumps(facts))
     with pytest.raises(InputError, match="not a complete model"):
         RobustVQVAE.load(tmp_path)
-
-
-def test_models_that_know_nothing_of_classes_still_load(saved, tmp_path, plain):
-    facts = json.loads((saved / "model.json").read_text())
-    del facts["facts"]["classes"]
-    (tmp_path / "model.json").write_text(json.dumps(facts))
-    (tmp_path / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
-    assert np.array_equal(RobustVQVAE.load(tmp_path).sample(3), plain.sample(3))
 
 
 def test_fitting_again_forgets_the_classes(conditional, data):

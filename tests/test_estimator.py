@@ -237,7 +237,7 @@ def test_score_threshold_probability_and_prediction_say_the_same(mixed, trained)
     inlier = trained.predict(x) == 1
     assert scores.dtype == np.float64 and np.array_equal(decision, scores - trained.offset_)
     assert np.array_equal(inlier, scores >= trained.offset_)
-    assert np.array_equal(inlier, trained.outlier_probability(x) <= 0.5)
+    assert np.array_equal(inlier, trained.outlier_probability(x) <= trained.threshold_)
     assert {*trained.predict(x)} == {1, -1}
 
 
@@ -265,7 +265,7 @@ def test_set_contamination_moves_the_threshold_only(vectors, share):
     assert (~model.inlier_mask_).sum() == round(share * 300)
     assert np.array_equal(model.scores_, vectors.scores_) and model.contamination == share
     assert np.array_equal(model.predict(x) == 1, model.inlier_mask_)
-    assert np.array_equal(model.outlier_probability_ > 0.5, ~model.inlier_mask_)
+    assert np.array_equal(model.outlier_probability_ > model.threshold_, ~model.inlier_mask_)
     fitted = quick(share, prior_epochs=2).fit(x)
     for name in ("contamination_", "contamination_interval_", "verdict_"):
         assert getattr(fitted, name) == getattr(model, name)
@@ -321,6 +321,7 @@ def test_features_device_and_progress_matter(mixed):
     plain = quick(0.1, features=flat, device="cpu", progress=lambda *step: told.append(step)).fit(images)
     other = quick(0.1, features=lambda x: flat(x).square()).fit(images)
     assert not np.array_equal(plain.scores_, other.scores_)
+    assert plain.fit_prior()
     assert told == [("features", 0, 80), ("features", 80, 80), ("train", 1, 1), ("prior", 1, 1)]
     with pytest.raises(InputError, match="device='nowhere' cannot be used"):
         quick(device="nowhere").fit(normal())
@@ -396,7 +397,7 @@ def test_samples_that_cannot_be_had(vectors, change, says):
 
 
 def test_without_a_prior_nothing_is_sampled():
-    with pytest.raises(InputError, match="prior_epochs=0: this model has no prior"):
+    with pytest.raises(InputError, match="prior_epochs=0 leaves out"):
         quick(prior_epochs=0).fit(normal(60)).sample(1)
 
 
@@ -407,7 +408,8 @@ def test_without_a_prior_nothing_is_sampled():
         ({"contamination": 0.51}, "contamination=0.51 is out of range"),
         ({"contamination": None}, "contamination=None is out of range"),
         ({"contamination": float("nan")}, "contamination=nan is out of range"),
-        ({"epochs": 0}, "epochs=0 is out of range"),
+        ({"epochs": -1}, "epochs=-1 is out of range"),
+        ({"caution": 0}, "caution=0 is out of range"),
         ({"epochs": 1.5}, "epochs=1.5 is no whole number"),
         ({"prior_epochs": -1}, "prior_epochs=-1 is out of range"),
         ({"batch_size": 0}, "batch_size=0 is out of range"),

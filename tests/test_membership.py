@@ -117,8 +117,8 @@ def test_no_tight_cluster_below_half_gets_into_the_core(n_out):
     x[truth] = 0.05 * x[truth] + 0.95 * x[truth].mean(0)
     core = find_core(x, [slice(6)], 0)
     assert not core[truth].any()
-    ellipsoid, distance = fit_ellipsoid(x, core, 0)
-    assert roc_auc_score(truth, distance) == 1.0 and roc_auc_score(truth, ellipsoid(x)) == 1.0
+    ellipsoid = fit_ellipsoid(x, core)
+    assert roc_auc_score(truth, ellipsoid(x)) == 1.0 and np.median(ellipsoid(x)) == pytest.approx(0)
 
 
 # evidence ----------------------------------------------------------------------------------------------
@@ -133,8 +133,7 @@ def test_every_descriptor_has_a_name_and_what_is_new_is_described_alike(mixed):
         part.stop - part.start for part in gathered.evidence.view.parts
     ))  # fmt: skip
     new = gathered.evidence(views)
-    spreads = names.index("spreads joint")
-    assert np.corrcoef(new[:, spreads], gathered.table[:, spreads])[0, 1] > 0.97
+    np.testing.assert_allclose(new, gathered.table, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(
         new[5:6], gathered.evidence([view[5:6] for view in views]), rtol=1e-3, atol=1e-3
     )
@@ -144,7 +143,7 @@ def test_groups_are_the_nearest_centroids(mixed):
     gathered = gather(mixed[2], 0)
     slow = cdist(gathered.vectors, gathered.evidence.centroids).argmin(1)
     assert np.array_equal(gathered.evidence.group_of(gathered.vectors), slow)
-    assert (slow == gathered.groups).mean() > 0.98
+    assert np.array_equal(slow, gathered.groups)
     purity = [mixed[1][gathered.groups == g].mean() for g in np.unique(gathered.groups)]
     assert np.mean([min(p, 1 - p) for p in purity]) < 0.05
 
@@ -272,7 +271,7 @@ def test_digits_turned_and_shifted_stay_whole():
     ("spoil", "says"),
     [
         (lambda x: x[:1], "n_samples=1 is too few"),
-        (lambda x: np.repeat(x[:1], 50, 0), "all samples are identical"),
+        (lambda x: np.repeat(x[:1], 50, 0), "50 of 50 samples are identical, more than half"),
         (lambda x: np.where(np.arange(len(x))[:, None] == 3, np.nan, x), "NaN or infinite"),
         (lambda x: np.concatenate([x[:40], np.repeat(x[:1], 60, 0)]), "are identical, more than half"),
     ],

@@ -268,7 +268,8 @@ def test_a_cleaning_is_prepared(tmp_path):
     found = read_source(tmp_path / "photos", size=(18, 24))
     kept = PROBABILITY <= 0.5
     estimator = SimpleNamespace(
-        epochs=1,
+        history_=[{}],
+        threshold_=0.5,
         scores_=-LOG_ODDS,
         outlier_probability_=PROBABILITY,
         inlier_mask_=kept,
@@ -276,13 +277,13 @@ def test_a_cleaning_is_prepared(tmp_path):
         groups_=GROUPS,
         anomaly_map=lambda images: images[:, 0].astype(np.float32),
     )
-    shown = review(found, estimator, 0.5, tmp_path / "photos", tmp_path / "a b" / "out")
+    shown = review(found, estimator, tmp_path / "photos", tmp_path / "a b" / "out")
     assert shown.originals == "../../photos/" and shown.sizes == {0: (18, 48)}
     np.testing.assert_allclose(shown.view.log_odds, LOG_ODDS)
     assert len(shown.heat) == 60 and shown.heat[7].shape == (18, 24)
-    estimator.epochs = 0
-    assert review(found, estimator, 0.5, tmp_path / "photos", tmp_path / "out").heat == {}
-    assert review(found, estimator, 0.5, tmp_path / "photos.zip", tmp_path / "out").originals is None
+    estimator.history_ = []
+    assert review(found, estimator, tmp_path / "photos", tmp_path / "out").heat == {}
+    assert review(found, estimator, tmp_path / "photos.zip", tmp_path / "out").originals is None
 
 
 # The page in a browser

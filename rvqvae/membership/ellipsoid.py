@@ -2,8 +2,7 @@
 
 After the minimum covariance determinant (Rousseeuw and Van Driessen 1999). Ours: the concentration starts
 from majority depth (no group below half of the data can look central there), covariances are shrunk
-(Ledoit and Wolf 2004), and training samples are judged by an ellipsoid fitted without them: in-sample
-distances confirm their own split.
+(Ledoit and Wolf 2004).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sklearn.covariance import ledoit_wolf
 
 CORE = 0.55
 """Share of the data that the ellipsoid is fitted to: just above half, as contamination may near it."""
-STEPS, LAST, FOLDS, ANCHORS, ROWS = 8, 4, 4, 1000, 8192
+STEPS, LAST, FEWEST, ANCHORS, ROWS = 8, 4, 8, 1000, 8192
 
 Distances = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -56,17 +55,13 @@ def find_core(z: NDArray[np.floating], views: Sequence[slice], seed: int) -> Mas
     return _nearest(distance)
 
 
-def fit_ellipsoid(z: NDArray[np.floating], core: Mask, seed: int) -> tuple[Ellipsoid, Distances]:
-    """To the ``core`` (N,) of ``z`` (N, d); and the log distances (N,) above the usual, out of fold."""
-    fold = np.random.default_rng(seed).permutation(len(z)) % FOLDS
-    distance = np.empty(len(z))
-    for k in range(FOLDS):
-        others = core & (fold != k)
-        distance[fold == k] = _mahalanobis(z[fold == k], *_shape(z[others if others.sum() > 1 else core]))
-    log = np.log(distance + 1e-9)
+def fit_ellipsoid(z: NDArray[np.floating], core: Mask) -> Ellipsoid:
+    """To the ``core`` (N,) of ``z`` (N, d), with what distance from it is usual among all rows."""
+    centre, precision = _shape(z[core])
+    log = np.log(_mahalanobis(z, centre, precision) + 1e-9)
     median = float(np.median(log))
     spread = 1.4826 * float(np.median(np.abs(log - median))) + 1e-9
-    return Ellipsoid(*_shape(z[core]), median, spread), log - median
+    return Ellipsoid(centre, precision, median, spread)
 
 
 def majority_depth(z: NDArray[np.floating], seed: int) -> Distances:
@@ -79,7 +74,7 @@ def majority_depth(z: NDArray[np.floating], seed: int) -> Distances:
 
 def _nearest(distance: Distances) -> Mask:
     core = np.zeros(len(distance), bool)
-    core[np.argsort(distance, kind="stable")[: max(2 * FOLDS, int(CORE * len(distance)))]] = True
+    core[np.argsort(distance, kind="stable")[: max(FEWEST, int(CORE * len(distance)))]] = True
     return core
 
 

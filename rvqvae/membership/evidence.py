@@ -54,11 +54,11 @@ class Evidence(NamedTuple):
     group_table: Floats
     """(G, columns) descriptors of the groups and of the set."""
 
-    def __call__(self, views: Views, own: bool = False) -> Floats:
-        """(N, columns) of new samples by their ``views``, each (N, d)."""
+    def __call__(self, views: Views) -> Floats:
+        """(N, columns) of samples, learned from or new, by their ``views``, each (N, d)."""
         z = self.view(views)
         distances = [e(part) for e, part in zip(self.ellipsoids, _parts(self.view, z), strict=True)]
-        table = _of_samples(self, views, z, distances, own=False)
+        table = _of_samples(self, views, z, distances)
         return np.concatenate([table, self.group_table[self.group_of(z)]], 1)
 
     def group_of(self, z: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -71,7 +71,7 @@ class Gathered(NamedTuple):
 
     evidence: Evidence
     table: Floats
-    """(N, columns): out of fold where the fit would confirm itself."""
+    """(N, columns), as the call of ``evidence`` gives it of the same samples."""
     groups: NDArray[np.int64]
     """(N,)."""
     vectors: NDArray[np.float32]
@@ -123,18 +123,17 @@ def gather(views: Views, seed: int = 0) -> Gathered:
     view = JointView.fit(views, seed)
     z = view(views)
     core = find_core(z, view.parts, seed)
-    fitted = [fit_ellipsoid(part, core, seed) for part in _parts(view, z)]
-    ellipsoids, distances = zip(*fitted, strict=True)
+    ellipsoids = tuple(fit_ellipsoid(part, core) for part in _parts(view, z))
     k = min(int(np.clip(len(z) // GROUP, FEWEST, MOST)), len(z))
-    groups, centroids = _grouped(z, k, seed)
+    centroids = _centroids(z, k, seed)
     rows = np.sort(np.random.default_rng(seed).permutation(len(z))[:REFERENCE])
     evidence = Evidence(
         view, ellipsoids, centroids, tuple(np.asarray(v[core], np.float32).mean(0) for v in views),
-        z[rows], core[rows], distances[0][rows], 0.0, np.empty((0, 0)),
+        z[rows], core[rows], ellipsoids[0](z[rows]), 0.0, np.empty((0, 0)),
     )  # fmt: skip
-    fifth = _neighbours(evidence, z, own=True)[0]
-    evidence = evidence._replace(usual_neighbour=float(np.median(fifth)))
-    table = _of_samples(evidence, views, z, list(distances), own=True)
+    evidence = evidence._replace(usual_neighbour=float(np.median(_neighbours(evidence, z)[0])))
+    distances = [e(part) for e, part in zip(ellipsoids, _parts(view, z), strict=True)]
+    table, groups = _of_samples(evidence, views, z, distances), evidence.group_of(z)
     grouped = _of_groups(evidence, views, z, table, groups, core)
     return Gathered(
         evidence._replace(group_table=grouped), np.concatenate([table, grouped[groups]], 1), groups, z
@@ -145,24 +144,21 @@ def _parts(view: JointView, z: NDArray[np.float32]) -> list[NDArray[np.float32]]
     return [z, *(z[:, columns] for columns in view.parts)]
 
 
-def _grouped(z: NDArray[np.float32], k: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Labels (N,) and centroids (G, d) of at most ``k`` groups, none of them empty."""
-    labels = KMeans(k, n_init=1, random_state=seed).fit_predict(z)
-    labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    centroids = np.stack([z[labels == group].mean(0) for group in range(labels.max() + 1)])
-    return labels, centroids
+def _centroids(z: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+    """(G, d) of at most ``k`` groups, each the nearest to some sample."""
+    centroids = KMeans(k, n_init=1, random_state=seed).fit(z).cluster_centers_.astype(np.float32)
+    nearest = np.concatenate([cdist(block, centroids).argmin(1) for block in _blocks(z)])
+    return centroids[np.unique(nearest)]
 
 
-def _of_samples(
-    evidence: Evidence, views: Views, z: NDArray[np.float32], distances: list[Floats], own: bool
-) -> Floats:
-    """(N, columns) of samples ``z`` in the joint view; ``own``: they are the training set itself."""
+def _of_samples(evidence: Evidence, views: Views, z: NDArray[np.float32], distances: list[Floats]) -> Floats:
+    """(N, columns) of samples ``z`` in the joint view."""
     columns = []
     for ellipsoid, nats in zip(evidence.ellipsoids, distances, strict=True):
         columns += [nats / ellipsoid.spread, nats]
     for v, centre in zip(views, evidence.centres, strict=True):
         columns.append(_log_distance(v, centre))
-    fifth, in_core, nats = _neighbours(evidence, z, own)
+    fifth, in_core, nats = _neighbours(evidence, z)
     return np.stack([*columns, fifth - evidence.usual_neighbour, in_core, nats], 1)
 
 
@@ -180,7 +176,7 @@ def _unit(view: NDArray[np.generic]) -> float:
     return 1.0 if view.dtype.kind == "f" else 1 / (255 * float(np.sqrt(view.shape[1])))
 
 
-def _neighbours(evidence: Evidence, z: NDArray[np.float32], own: bool) -> tuple[Floats, Floats, Floats]:
+def _neighbours(evidence: Evidence, z: NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
     """Of each sample: log distance to the fifth neighbour, the neighbours' share in the core, mean nats."""
     k = min(NEIGHBOURS, len(evidence.reference) - 1)
     lengths = np.square(evidence.reference).sum(1)
@@ -190,8 +186,8 @@ def _neighbours(evidence: Evidence, z: NDArray[np.float32], own: bool) -> tuple[
         squared = np.maximum(
             lengths - 2 * (block @ evidence.reference.T) + np.square(block).sum(1)[:, None], 0
         )
-        if own:  # A sample is no neighbour of itself; nor are its exact copies evidence.
-            squared[squared < 1e-6] = np.inf
+        # A sample is no neighbour of itself; nor are its exact copies evidence.
+        squared[squared < 1e-6] = np.inf
         near = np.argpartition(squared, k - 1, axis=1)[:, :k]
         sizes = np.sort(np.take_along_axis(squared, near, 1), 1)[:, min(4, k - 1)]
         fifth.append(0.5 * np.log(np.where(np.isfinite(sizes), sizes, 0.0) + 1e-12))
