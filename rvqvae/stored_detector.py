@@ -87,7 +87,8 @@ def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu"
     codes = None
     if model is not None and "codes.grids" in arrays:
         codes = Codes(arrays["codes.grids"], arrays["codes.weights"])
-        check_shapes(arrays, {"codes.grids": (len(codes.weights), *model.grid)})
+        m = len(codes.grids)
+        check_shapes(arrays, {"codes.grids": (m, *model.grid), "codes.weights": (m,)})
         if not 0 <= int(codes.grids.min()) <= int(codes.grids.max()) < model.config.inlier_codes:
             raise ValueError("codes that are not in the codebook")
     return StoredDetector(Scorer(backbone, evidence, device), model, prior, codes)
