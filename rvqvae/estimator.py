@@ -25,11 +25,12 @@ from rvqvae.features.pretrained import Backbone
 from rvqvae.io.arrays import release_pages
 from rvqvae.io.samples import draw_seed, form_of, in_form, plain
 from rvqvae.membership import Membership, cut_at, verdict_of
-from rvqvae.model_folder import Stored
+from rvqvae.model_folder import Stored, under
 from rvqvae.priors import GatedPixelCNN
 from rvqvae.priors.conditional import Classes, accepted, condition, draw
 from rvqvae.priors.groups import fit_code_prior
 from rvqvae.progress import Progress, silent
+from rvqvae.questions import Asking, Inquiry
 from rvqvae.stored_detector import Codes, restore_detector, store_detector
 from rvqvae.vqvae.inference import decode_codes, error_maps, inlier_codes
 from rvqvae.vqvae.model import TwoCodebookVQVAE
@@ -47,7 +48,7 @@ SEEN = 100_000
 cost less than ten times the time."""
 
 
-class RobustVQVAE(OutlierMixin, SampleEstimator):
+class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
     """Robust VQ-VAE: learns the majority of contaminated data, flags the rest, samples the inliers.
 
     Parameters
@@ -87,6 +88,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
     contamination_ : float, share of outliers; contamination_interval_ : (low, high), 95 %.
     verdict_ : "clean", "contaminated" or "undecided".
     offset_ : float, the score below which a sample is an outlier; threshold_, the probability above which.
+    answers_ : dict, what was answered of them, by id of the question or by row.
     history_ : list of dict, what happened in each epoch.
     """
 
@@ -146,7 +148,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         self.inlier_mask_ = self.scores_ >= self.offset_
         self.outlier_probability_ = expit(-self.scores_)
         self.contamination_ = float((~self.inlier_mask_).mean())
-        self.contamination_interval_ = tuple(found.interval)
+        self.contamination_interval_ = found.interval.low, found.interval.high
         self.verdict_ = found.verdict
         self.history_: list[dict[str, float]] = []
         self._seed_, self._learned, self._seen = seed, found.learned, found.seen
@@ -154,6 +156,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         self._codes: Codes | None = None
         self._prior: GatedPixelCNN | None = None
         self._classes: Classes | None = None
+        self._inquire(found.judged)
         return self if train is None else self.train(X)
 
     def train(self, X: ArrayLike) -> RobustVQVAE:
@@ -217,7 +220,7 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         Batch, order and processor move a score by less than 1e-3 (1e-5 seen), as networks compute in float32.
         """
         check_is_fitted(self)
-        return -self._scorer(self._samples(X)).log_odds
+        return -self._odds(self._samples(X))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """(N,) `score_samples` less `offset_`: negative for outliers."""
@@ -239,10 +242,6 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
     def set_contamination(self, contamination: float) -> RobustVQVAE:
         """As if fitted with this share of outliers, but nothing is retrained: the threshold moves."""
         check_is_fitted(self)
-        if not hasattr(self, "scores_"):
-            raise InputError(
-                "a loaded model does not know its training scores: set_contamination needs a fit"
-            )
         share = _share(contamination)
         if share is None:
             raise InputError("contamination='auto' needs the data: fit again, or give a share from 0 to 0.5")
@@ -252,6 +251,8 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         self.contamination_ = float((~self.inlier_mask_).mean())
         self.contamination_interval_ = (share, share)
         self.verdict_ = verdict_of(self.contamination_interval_, len(self.scores_), self._seen)
+        if self.answers_:
+            self._heed()
         return self
 
     def sample(
@@ -300,8 +301,9 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
         arrays, facts = store_detector(self._scorer, self._model, self._prior, self._codes)
         classes = None if self._classes is None else self._classes._asdict()
         facts |= {name: getattr(self, name) for name in FACTS} | {"classes": classes, "seed": self._seed_}
-        facts["seen"] = self._seen
-        return Stored(arrays, facts)
+        asked, answered = self.inquiry_.stored()
+        arrays |= {f"asked.{name}": array for name, array in asked.items()}
+        return Stored(arrays, facts | {"seen": self._seen, "answered": answered})
 
     def _restore(self, stored: Stored, device: str) -> None:
         self._scorer, self._model, self._prior, self._codes = restore_detector(stored, self.shape_, device)
@@ -309,10 +311,13 @@ class RobustVQVAE(OutlierMixin, SampleEstimator):
             setattr(self, name, read(stored.facts[name]))
         self._classes = Classes.read(stored.facts["classes"], self._prior)
         self._seed_, self._seen = int(stored.facts["seed"]), float(stored.facts["seen"])
+        asked = Stored(under(stored.arrays, "asked"), stored.facts["answered"])
+        self._inquiry = Inquiry.restored(asked, self._scorer.evidence.view.parts[-1].stop)
+        self._follow()
 
     def _probability(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """(N,) of being an outlier, of samples as the networks take them."""
-        return np.asarray(expit(self._scorer(samples).log_odds))
+        return np.asarray(expit(self._odds(samples)))
 
     def _trained(self, wanted: str) -> TwoCodebookVQVAE:
         if self._model is None:

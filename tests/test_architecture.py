@@ -34,6 +34,7 @@ ROOMS = [
     "stored_detector",
     "family",
     "clustering",
+    "questions",
     "estimator",
     "report",
     "commands",

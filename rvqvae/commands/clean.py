@@ -15,6 +15,7 @@ from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
 from rvqvae.errors import InputError
 
 if TYPE_CHECKING:
+    from rvqvae.commands.answer import Settled
     from rvqvae.commands.apply import Applied
     from rvqvae.commands.read import Preview
     from rvqvae.estimator import RobustVQVAE
@@ -35,6 +36,8 @@ class Cleaned(NamedTuple):
     """Files in ``clean/``; None if no copy was asked for."""
     done_before: bool
     """Whether the results were there already, of the same options and files."""
+    settled: Settled | None = None
+    """What answers changed."""
 
     def lines(self) -> list[str]:
         from rvqvae.commands.read import account_lines
@@ -44,7 +47,8 @@ class Cleaned(NamedTuple):
             files.append(f"clean/ ({self.copied:,} images)")
         counts = ("images", "kept", "dropped", "unreadable", "duplicates", "near_duplicates")
         return [
-            *before(self.done_before),
+            *before(self.done_before and self.settled is None),
+            *(self.settled.lines() if self.settled else ()),
             verdict_line(self.summary),
             counts_line(self.summary, *counts),
             *account_lines(self.summary, copied=self.copied is not None),
@@ -60,6 +64,8 @@ def clean(
     copy: bool = False,
     link: bool = False,
     manifest: str | Path | None = None,
+    answers: str | Path | None = None,
+    ask: bool = False,
     dry_run: bool = False,
     no_train: bool = False,
     command: str = "",
@@ -75,6 +81,8 @@ def clean(
       rvqvae clean photos --out cleaned --contamination 0.05
       rvqvae clean photos --out cleaned --no-train   # in seconds: no samples, no heat maps
       rvqvae clean photos --out cleaned --dry-run
+      rvqvae clean photos --out cleaned --ask        # a few questions, by names of files
+      rvqvae clean photos --out cleaned --answers reviewed.csv --copy
       rvqvae clean photos --out final --manifest reviewed.csv --copy
 
     Args:
@@ -82,6 +90,8 @@ def clean(
         copy: copy what is kept to OUT/clean
         link: link to what is kept in OUT/clean
         manifest: apply this reviewed manifest (CSV), without training
+        answers: learn from the answers in this reviewed manifest, and apply them
+        ask: ask what the rules cannot know, in the terminal
         dry_run: say what would be read, and write nothing
         no_train: leave out the networks: a list, a page and scores, in seconds; no samples and heat maps
         command: what summary.json says that was run
@@ -132,9 +142,14 @@ def clean(
                 estimator.train(found.images)
                 _publish(found, estimator, images, out, facts, started)
             folder.finish()
+        settled = None
+        if answers is not None or ask:
+            from rvqvae.commands.answer import settle
+
+            settled = settle(out, answers, ask, progress)
         copied = copy_clean(read_manifest(out / "manifest.csv"), source, folder, kind) if kind else None
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    return Cleaned(out, summary, copied, done)
+    return Cleaned(out, summary, copied, done, settled)
 
 
 def _publish(

@@ -55,6 +55,9 @@ def _bars() -> Iterator[Progress]:
     ) as bars:
 
         def show(stage: str, done: int, total: int) -> None:
+            if stage == "ask":  # What is typed must not be drawn over.
+                bars.stop()
+                return
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
                 if not console.is_terminal:

@@ -1,0 +1,246 @@
+"""What an estimator asks, what answers make of its fit, and the command line's two ways to give them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from rvqvae import InputError, RobustVQVAE
+from rvqvae.commands.answer import read_answers
+from rvqvae.commands.main import main
+from rvqvae.questions import EXAMPLES, outlook
+
+KINDS, FOREIGN = 6, 5
+
+
+def draw(n, seed):
+    """Vectors of six kinds, as far from one another, and which are of the one that a person calls foreign."""
+    centres = 4 * np.random.default_rng(0).normal(size=(KINDS, 10))
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(KINDS, size=n)
+    return (centres[kind] + rng.normal(size=(n, 10))).astype(np.float32), kind == FOREIGN
+
+
+X, FOREIGN_ROWS = draw(600, 1)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return RobustVQVAE(epochs=0, random_state=0).fit(X)
+
+
+@pytest.fixture
+def fitted(plain, tmp_path):
+    """A fit of its own for each test."""
+    plain.save(tmp_path / "plain")
+    return RobustVQVAE.load(tmp_path / "plain")
+
+
+def truth(rows):
+    return bool(FOREIGN_ROWS[rows].mean() < 0.5)
+
+
+def taught(model, n=12):
+    for _ in range(n):
+        question = model.ask(1)[0]
+        model.answer({question.id: truth(question.rows)})
+    return model
+
+
+def test_a_few_answers_settle_what_no_rule_can_know(fitted):
+    assert (fitted.inlier_mask_ == FOREIGN_ROWS).mean() > 0.1
+    taught(fitted)
+    assert (~fitted.inlier_mask_ == FOREIGN_ROWS).all() and fitted.verdict_ == "contaminated"
+    low, high = fitted.contamination_interval_
+    assert low <= fitted.contamination_ == FOREIGN_ROWS.mean() <= high < 0.3
+    assert np.array_equal(fitted.inlier_mask_, fitted.scores_ >= fitted.offset_)
+    new, foreign = draw(300, 2)
+    assert ((fitted.predict(new) < 0) == foreign).mean() > 0.99
+    assert roc_auc_score(foreign, -fitted.score_samples(new)) > 0.99
+
+
+def test_questions_say_what_they_are_about(fitted):
+    questions = fitted.ask(40)
+    assert len({q.id for q in questions}) == len(questions) == 40 and len(fitted.ask()) == 8
+    for q in questions:
+        assert len(q.rows) and q.reason and q.gain >= 0 and q.id.startswith(fitted.inquiry_.run)
+        assert {*q.examples} <= {*q.rows} and 1 <= len(q.examples) <= EXAMPLES
+        assert q.probability == pytest.approx(fitted.outlier_probability_[q.rows].mean())
+    assert len(questions[0].rows) > 1 == len(questions[-1].rows)
+    gain = sum(q.gain for q in questions[:3])
+    assert outlook(questions[:3]) == f"3 more answers would change about {gain:.0f} images."
+    assert outlook([]) == "No further answer is expected to set an image right."
+
+
+def test_an_answer_holds_until_a_later_one_and_a_row_before_its_group(fitted):
+    question = next(q for q in fitted.ask(20) if len(q.rows) > 3)
+    fitted.answer({question.id: False})
+    assert not fitted.inlier_mask_[question.rows].any()
+    row = int(question.rows[0])
+    fitted.answer({np.int64(row): True})
+    assert fitted.inlier_mask_[row] and not fitted.inlier_mask_[question.rows[1:]].any()
+    with pytest.warns(UserWarning, match="was answered False before, and is now True"):
+        fitted.answer({question.id: True})
+    assert fitted.inlier_mask_[question.rows].all()
+    assert fitted.answers_ == {question.id: True, row: True}
+    fitted.set_contamination(0.4)
+    assert fitted.inlier_mask_[question.rows].all()
+
+
+def test_an_answer_to_the_whole_replaces_those_to_its_parts(fitted):
+    question = next(q for q in fitted.ask(20) if fitted.inquiry_.parts[int(q.id.split("-g")[1])].halves)
+    fitted.answer({question.id: None})
+    place = int(question.id.split("-g")[1])
+    half = f"{fitted.inquiry_.run}-g{fitted.inquiry_.parts[place].halves[0]}"
+    assert half in {q.id for q in fitted.ask(99)} and question.id not in {q.id for q in fitted.ask(99)}
+    fitted.answer({half: False})
+    with pytest.warns(UserWarning) as said:
+        fitted.answer({question.id: True})
+    assert any("a part of it" in str(w.message) for w in said)
+    assert fitted.answers_ == {question.id: True} and fitted.inlier_mask_[question.rows].all()
+
+
+def test_answers_survive_save_load_and_clone(plain, fitted, tmp_path):
+    taught(fitted)
+    fitted.save(tmp_path / "model")
+    loaded = RobustVQVAE.load(tmp_path / "model")
+    assert loaded.answers_ == fitted.answers_ and np.array_equal(loaded.scores_, fitted.scores_)
+    assert np.array_equal(loaded.score_samples(X[:50]), fitted.score_samples(X[:50]))
+    assert [q.id for q in loaded.ask()] == [q.id for q in fitted.ask()]
+    again = clone(fitted).fit(X)
+    assert again.answers_ == fitted.answers_ and np.array_equal(again.inlier_mask_, fitted.inlier_mask_)
+    assert clone(fitted).fit(X[::-1]).answers_ == {} == clone(plain).fit(X).answers_
+
+
+@pytest.mark.parametrize(
+    "answers, message",
+    [
+        ({600: True}, "has 600 rows"),
+        ({-1: True}, "has 600 rows"),
+        ({True: True}, "is no question"),
+        ({"g0": True}, "is no question"),
+        ({"00000000-g0": True}, "another run"),
+        ({0: "yes"}, "give True, False or None"),
+        (dict.fromkeys(range(600), False), "nothing would belong"),
+    ],
+)
+def test_bad_answers_lose_nothing(fitted, answers, message):
+    fitted.answer({3: False})
+    scores = fitted.scores_.copy()
+    with pytest.raises(InputError, match=message):
+        fitted.answer({4: False} | answers)
+    assert fitted.answers_ == {3: False} and np.array_equal(fitted.scores_, scores)
+    assert not fitted.inlier_mask_[3]
+    with pytest.raises(InputError, match="ask for 1"):
+        fitted.ask(0)
+
+
+def test_every_group_foreign_is_refused(fitted):
+    run, parts = fitted.inquiry_.run, fitted.inquiry_.parts
+    groups = {f"{run}-g{place}": False for place, part in enumerate(parts) if part.first}
+    with pytest.raises(InputError, match="nothing would belong"):
+        fitted.answer(groups)
+    assert fitted.answers_ == {}
+
+
+@pytest.fixture(scope="module")
+def cleaned(tmp_path_factory):
+    """The folders of 80 discs of four sizes, and of their cleaning."""
+    root = tmp_path_factory.mktemp("cleaned")
+    rng = np.random.default_rng(0)
+    (root / "photos").mkdir()
+    y, x = np.ogrid[:16, :16]
+    for i in range(80):
+        disc = (y - 8) ** 2 + (x - rng.integers(6, 10)) ** 2 < (2 + i % 4) ** 2
+        pixels = np.clip(180 * disc + rng.normal(20, 8, (16, 16)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "photos" / f"{i:02d}.png")
+    assert main(["clean", str(root / "photos"), "--out", str(root / "out"), "--no-train"]) == 0
+    return root
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def reviewed(root, answers, groups=(), **changes):
+    """A file as the page exports it."""
+    run = RobustVQVAE.load(root / "out" / "model").inquiry_.run
+    rows = rows_of(root / "out" / "manifest.csv")
+    for row in rows:
+        row |= {"answer": answers.get(row["path"], ""), "group": "", "group_answer": "", "run": run} | changes
+    for row, (group, answer) in zip(rows, groups, strict=False):
+        row |= {"group": group, "group_answer": answer}
+    with (root / "reviewed.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(root / "reviewed.csv")
+
+
+def command(root, *more):
+    return main(["clean", str(root / "photos"), "--out", str(root / "out"), "--no-train", *more])
+
+
+def test_the_command_learns_from_a_reviewed_manifest(cleaned, capsys):
+    before = {row["path"]: row for row in rows_of(cleaned / "out" / "manifest.csv")}
+    answers = {"03.png": "no", "07.png": "no", "00.png": "yes"}
+    path = reviewed(cleaned, answers, groups=[("0", "yes")])
+    capsys.readouterr()
+    assert command(cleaned, "--answers", path) == 0
+    said = capsys.readouterr().out
+    after = {row["path"]: row for row in rows_of(cleaned / "out" / "manifest.csv")}
+    assert after["03.png"]["keep"] == after["07.png"]["keep"] == "false" != after["00.png"]["keep"]
+    assert "outlier" in after["03.png"]["reason"] and "outlier" not in after["00.png"]["reason"]
+    dropped = sum(before[p]["keep"] == "true" != after[p]["keep"] for p in before)
+    assert f"1 answers about groups and 3 about images: {dropped} that were kept are dropped" in said
+    summary = json.loads((cleaned / "out" / "summary.json").read_text())
+    assert summary["answers"] == {"groups": 1, "images": 3}
+    assert summary["dropped"] == sum(row["keep"] == "false" for row in after.values())
+    model = RobustVQVAE.load(cleaned / "out" / "model")
+    assert len(model.answers_) == 4 and model.metadata_["size"] == [16, 16]
+    # Again, nothing changes, and what was said before is not said anew.
+    assert command(cleaned, "--answers", path) == 0
+    assert ": 0 that were kept are dropped, 0 that were dropped are kept" in capsys.readouterr().out
+    path = reviewed(cleaned, {"00.png": "no"})
+    assert command(cleaned, "--answers", path) == 0
+    assert "is now False: the later counts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"run": "00000000"}, "line 2: these are answers about run '00000000'"),
+        ({"answer": "maybe"}, "line 2: answer 'maybe' is none"),
+        ({"path": "strange.png"}, "line 2: 'strange.png' is no image that this run"),
+    ],
+)
+def test_answers_that_do_not_fit_are_refused(cleaned, capsys, changes, message):
+    path = reviewed(cleaned, {f"{i:02d}.png": "yes" for i in range(80)}, **changes)
+    before = (cleaned / "out" / "manifest.csv").read_bytes()
+    capsys.readouterr()
+    assert command(cleaned, "--answers", path) == 2
+    assert message in capsys.readouterr().err
+    assert (cleaned / "out" / "manifest.csv").read_bytes() == before
+
+
+def test_a_manifest_without_answers_is_none(cleaned):
+    with pytest.raises(InputError, match="lacks the column 'answer'"):
+        read_answers(cleaned / "out" / "manifest.csv", "", [])
+
+
+def test_the_command_asks_in_the_terminal(cleaned, capsys, monkeypatch):
+    typed = iter(["what", "y", "q"])
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    monkeypatch.setattr("rvqvae.membership.answers.WORTH", 0.0)
+    monkeypatch.setattr("rvqvae.commands.answer.WORTH", 0.0)
+    given = RobustVQVAE.load(cleaned / "out" / "model").answers_
+    assert command(cleaned, "--ask") == 0
+    said = capsys.readouterr().out
+    assert "Question 1: do these" in said and "Type y, n, m or q." in said and "Question 2" in said
+    assert ".png" in said and "Learned from" in said
+    assert len(RobustVQVAE.load(cleaned / "out" / "model").answers_) == len(given) + 1
