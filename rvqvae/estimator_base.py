@@ -56,7 +56,7 @@ class SampleEstimator(BaseEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:
-        """The model that `save` of the same class wrote. Training scores and history are not kept with it."""
+        """The model that `save` of the same class wrote. The history is not kept with it."""
         path, usable = Path(path), usable_device(device)
         arrays, facts = read_model(path)
         if (name := facts.get("estimator")) != cls.__name__:

@@ -114,14 +114,15 @@ def test_a_loaded_model_can_be_saved_again(vectors, saved, tmp_path):
     assert (tmp_path / "again" / ARRAYS).read_bytes() == (saved / ARRAYS).read_bytes()
 
 
-def test_a_moved_threshold_is_saved_and_a_loaded_one_stays(vectors, tmp_path):
+def test_a_moved_threshold_is_saved_and_a_loaded_one_moves(vectors, tmp_path):
     x = rows()
     model = quick(contamination=0.1).fit(x).set_contamination(0.3)
     model.save(tmp_path)
     loaded = RobustVQVAE.load(tmp_path)
     assert np.array_equal(loaded.predict(x) == 1, model.inlier_mask_) and loaded.contamination_ == 0.3
-    with pytest.raises(InputError, match="does not know its training scores"):
-        loaded.set_contamination(0.1)
+    assert np.array_equal(loaded.scores_, model.scores_)
+    moved = loaded.set_contamination(0.1)
+    assert np.array_equal(moved.inlier_mask_, model.set_contamination(0.1).inlier_mask_)
 
 
 def test_numbers_of_numpy_are_kept_and_paths_are_not(tmp_path):
