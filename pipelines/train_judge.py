@@ -24,20 +24,13 @@ from typing import NamedTuple
 
 import numpy as np
 from jsonargparse import auto_cli
-from PIL import Image
 
+from pipelines.common.domains import Domain, family_of, fitted
 from rvqvae.membership.decision import doubt_of
 from rvqvae.membership.evidence import gather, names_of
 from rvqvae.membership.judge import FILE, Judge
 
 TABLE = Path("data/judge_table.npz")
-RELATIVES = {
-    "icons_faenza": "icons", "icons_oxygen": "icons", "icons_papirus": "icons",
-    "textures": "materials", "surface": "materials", "surface_defect": "materials",
-    "units": "wesnoth", "portraits": "wesnoth", "hexterrain": "wesnoth",
-    "glyph_latin": "glyphs", "glyph_digits": "glyphs",
-}  # fmt: skip
-"""Domains that share a source; a family is left out whole."""
 DEFECTS = {"surface": "surface_defect"}
 KINDS = {"far": 0.5, "scatter": 0.12, "near": 0.12, "clean": 0.2, "defect": 0.03, "two": 0.03}
 ROWS, MOST, OTHERS = 30, 2500, 700
@@ -46,15 +39,6 @@ PARTS = 5
 """Into which the families are divided; the judge of a set has seen none of the parts that occur in it."""
 KINDS_OF_JUDGE = ("images", "any")
 """With descriptors of each view, and without, for views of other units."""
-
-
-def family_of(domain: str) -> str:
-    return RELATIVES.get(domain, domain)
-
-
-class Domain(NamedTuple):
-    images: np.ndarray
-    kinds: np.ndarray
 
 
 class Drawn(NamedTuple):
@@ -78,17 +62,6 @@ def domain(name: str, suite: Path, datasets: Path | None) -> Domain:
         kinds = file["y"] if "y" in file else np.zeros(len(images), int)
     order = np.random.default_rng(7).permutation(len(images))[:MOST]
     return Domain(images[order], kinds[order])
-
-
-def fitted(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """``images`` in the size and colour mode of ``shape``, as a cleaning job would read them."""
-    if images.shape[1:] == shape:
-        return images
-    mode = "L" if len(shape) == 2 else "RGB"
-    size = shape[1], shape[0]
-    return np.stack(
-        [np.asarray(Image.fromarray(i).convert(mode).resize(size, Image.Resampling.BILINEAR)) for i in images]
-    )
 
 
 def draw(seed: int, names: list[str], open_domain: Callable[[str], Domain]) -> Drawn:

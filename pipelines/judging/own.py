@@ -1,0 +1,134 @@
+"""Our own method as the suite sees it: `RobustVQVAE` itself, membership alone or with the networks trained.
+
+Two things differ from how a user calls it, so that many sets are measured fairly: the judge has not learned
+from the families of the set at hand, and the views of the images are read from where they are kept.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+
+from pipelines.judging.cases import Case, Decision
+from pipelines.judging.review import Review, User
+from pipelines.train_judge import Table, read_table
+from rvqvae import RobustVQVAE, detector, questions
+from rvqvae.errors import InputError
+from rvqvae.membership import Judge
+from rvqvae.questions import Question
+
+GROUP_STAGES, IMAGE_STAGES = (3, 5, 8), (20, 50)
+"""Answers after which a decision is looked at, as after the last."""
+FIRST = 8
+"""Questions that count as asked before any answer."""
+BATCH = 5
+"""Images that are asked about at a time."""
+MOST = 500
+"""Questions at most among which single images are looked for."""
+
+
+class Stage(NamedTuple):
+    """What is said after so many answers about groups and about single images."""
+
+    groups: int
+    singles: int
+    said: Decision
+
+
+def membership(case: Case, user: User, asked: Review, leave_out: bool) -> Iterator[Stage]:
+    yield from _fitted(case, user, asked, leave_out, epochs=0)
+
+
+def whole(case: Case, user: User, asked: Review, leave_out: bool) -> Iterator[Stage]:
+    yield from _fitted(case, user, asked, leave_out, epochs=None)
+
+
+OWN: dict[str, Callable[[Case, User, Review, bool], Iterator[Stage]]] = {
+    "rvqvae": membership,
+    "whole": whole,
+}
+
+
+def _fitted(case: Case, user: User, asked: Review, leave_out: bool, epochs: int | None) -> Iterator[Stage]:
+    with measured(case, leave_out), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # answers that contradict others: some are wrong
+        est = RobustVQVAE(epochs=epochs, prior_epochs=0, random_state=case.seed).fit(case.samples)
+        first = np.zeros(len(case.samples), bool)
+        for question in est.ask(FIRST):
+            first[question.rows] = len(question.rows) > 1
+        yield Stage(0, 0, said_by(est)._replace(asked=first))
+        yield from _about_groups(est, user, asked.groups)
+        for singles in range(BATCH, asked.singles + BATCH, BATCH):
+            singles = min(singles, asked.singles)
+            answer(est, user, images_to_ask(est, singles - (singles - 1) // BATCH * BATCH))
+            if singles in (*IMAGE_STAGES, asked.singles):
+                yield Stage(asked.groups, singles, said_by(est))
+
+
+def _about_groups(est: RobustVQVAE, user: User, budget: int) -> Iterator[Stage]:
+    for groups in range(1, budget + 1):
+        # Where no group is worth asking about, what is left of the budget stays unused.
+        answer(est, user, [question for question in est.ask(1) if len(question.rows) > 1])
+        if groups in (*GROUP_STAGES, budget):
+            yield Stage(groups, 0, said_by(est))
+
+
+def answer(est: RobustVQVAE, user: User, asked: Sequence[Question]) -> None:
+    """As the user does, one by one; an answer after which nothing would belong is not taken."""
+    for question in asked:
+        with suppress(InputError):
+            est.answer({question.id: user.belongs(question.rows)})
+
+
+def images_to_ask(est: RobustVQVAE, n: int) -> list[Question]:
+    """The ``n`` single images most worth asking about: they come after all groups that are."""
+    wanted, found = n, list[Question]()
+    while len(found) < n and wanted < MOST:
+        found = [question for question in est.ask(wanted) if len(question.rows) == 1]
+        wanted += n - len(found)
+    return found[:n]
+
+
+def said_by(est: RobustVQVAE) -> Decision:
+    """What the estimator says of its training data."""
+    return Decision(
+        -est.scores_, ~est.inlier_mask_, est.outlier_probability_, est.contamination_interval_, est.verdict_
+    )
+
+
+@contextmanager
+def measured(case: Case, leave_out: bool) -> Iterator[None]:
+    """While it lasts, a fit to the case reads the kept views and, to leave out, asks a judge of its own."""
+    judge_of, views_of = detector.judge_of, detector.views_of
+
+    def kept(samples, *rest):
+        known = samples.shape == case.samples.shape and (samples == case.samples).all()
+        return case.views if known else views_of(samples, *rest)
+
+    def judge(views: int) -> Judge:
+        if not leave_out or case.samples.ndim == 2:
+            return judge_of(views)
+        return left_out(case.scenario.families, views)
+
+    with (
+        patch.object(detector, "views_of", kept),
+        patch.object(detector, "judge_of", judge),
+        patch.object(questions, "judge_of", judge),
+    ):
+        yield
+
+
+@cache
+def left_out(families: frozenset[str], views: int) -> Judge:
+    return table().judge("images" if views == detector.IMAGE_VIEWS else "any", families)
+
+
+@cache
+def table() -> Table:
+    return read_table()
