@@ -135,7 +135,7 @@ def study(
     total: int = 4000,
     root: str | None = None,
     out: str = "runs/study",
-    methods: tuple[str, ...] = (OWN, "start only"),
+    methods: tuple[str, ...] = (OWN,),
     peers: tuple[str, ...] = others.OUTSIDE,
     epochs: int = 20,
     tracking: bool = True,
@@ -151,7 +151,7 @@ def study(
         total: images of a mixture, fewer where the source has fewer
         root: folder with the full sets; the committed samples without it
         out: folder of the results
-        methods: of our own: rvqvae, "start only" (no codebooks), learned (nothing pretrained)
+        methods: of our own: rvqvae, learned (nothing pretrained)
         peers: other people's detectors to measure, and members of the autoencoder family by name, as VAE;
             [] for none
         epochs: of the joint training

@@ -82,9 +82,8 @@ def test_views_are_projected_in_blocks(monkeypatch):
         [(v.astype(np.float32) - m) @ a for v, m, a in zip(views, joint.means, joint.axes, strict=True)], 1
     )
     for block in (1, 7, 50, 51):
-        monkeypatch.setattr(view, "BLOCK", block)
+        monkeypatch.setattr(view, "ROWS", block)
         np.testing.assert_allclose(joint(views), whole, atol=1e-4)
-    monkeypatch.setattr(view, "FITTED", 40)
     assert JointView.fit(views)(views).shape == (50, 7 + 32)
 
 

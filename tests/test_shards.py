@@ -162,7 +162,7 @@ def test_rows_are_found_in_any_order(tmp_path, monkeypatch):
 def test_without_pyarrow(tmp_path, monkeypatch):
     path = save_parquet(tmp_path / "t.parquet", parquet_rows(CONTENTS))
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"t\.parquet needs pyarrow to be read: install it"):
+    with pytest.raises(InputError, match=r"t\.parquet needs pyarrow to be read: install the extra"):
         read_source(path)
 
 

@@ -79,7 +79,7 @@ def test_cells_are_read_as_they_were_written(tmp_path):
         ({"clean": ("mnist:",)}, "mnist:"),
         ({"rates": (0.5,)}, "0.5.*below 0.5"),
         ({"seeds": ()}, "nothing to measure"),
-        ({"methods": ("magic",)}, "magic.*start only"),
+        ({"methods": ("magic",)}, "magic.*learned"),
         ({"pairs": (), "clean": ()}, "nothing to measure"),
         ({"seeds": (-1,)}, ">= 0"),
         ({"total": 10}, ">= 100"),

@@ -179,13 +179,13 @@ def _unit(view: NDArray[np.generic]) -> float:
 def _neighbours(evidence: Evidence, z: NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
     """Of each sample: log distance to the fifth neighbour, the neighbours' share in the core, mean nats."""
     k = min(NEIGHBOURS, len(evidence.reference) - 1)
-    lengths = np.square(evidence.reference).sum(1)
+    # In float64: in float32 the distance of a sample to itself is not told from that to its near neighbours.
+    reference = evidence.reference.astype(np.float64)
+    lengths = np.square(reference).sum(1)
     fifth, in_core, nats = [], [], []
     for begin in range(0, len(z), ROWS):
-        block = z[begin : begin + ROWS]
-        squared = np.maximum(
-            lengths - 2 * (block @ evidence.reference.T) + np.square(block).sum(1)[:, None], 0
-        )
+        block = z[begin : begin + ROWS].astype(np.float64)
+        squared = np.maximum(lengths - 2 * (block @ reference.T) + np.square(block).sum(1)[:, None], 0)
         # A sample is no neighbour of itself; nor are its exact copies evidence.
         squared[squared < 1e-6] = np.inf
         near = np.argpartition(squared, k - 1, axis=1)[:, :k]
