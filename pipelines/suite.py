@@ -277,9 +277,12 @@ def probabilities(
 
 
 def most_wrong(job: Job, scenarios: list[Scenario], rows: list[Row], method: str) -> list[figures.Wrong]:
-    """The sets of which the largest share of images is misjudged."""
+    """The sets of which the largest share of images is misjudged, at most one of each kind."""
     mine = [row for row in rows if row.method == method and not (row.groups or row.singles)]
-    ordered = sorted((row for row in mine if misjudged(row)), key=lambda row: -misjudged(row))[:WORST]
+    worst: dict[str, Row] = {}
+    for row in sorted((row for row in mine if misjudged(row)), key=misjudged):
+        worst[row.kind] = row
+    ordered = sorted(worst.values(), key=misjudged)[: -WORST - 1 : -1]
     named = {scenario.id: scenario for scenario in scenarios}
     found = []
     for row in ordered:

@@ -16,6 +16,7 @@ from rvqvae.figures import INK, MUTED, STYLE, image_grid
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#c9b400")
+LOOKS = [(INK, "-"), *((colour, style) for style in ("-", "--") for colour in COLOURS)]
 SHOWN = 12
 """Images in a row."""
 
@@ -42,7 +43,7 @@ def answers_figure(rows: Sequence[Row], method: str) -> Figure:
         axes = figure.subplots()
         mine = [row for row in rows if row.method == method]
         dirty = [kind for kind in kinds(mine) if any(row.rate for row in of_kind(mine, kind))]
-        for kind, colour in zip((ALL, *dirty), (INK, *COLOURS, *COLOURS), strict=False):
+        for kind, (colour, style) in zip((ALL, *dirty), LOOKS, strict=False):
             stages = sorted({(row.groups + row.singles, row.groups) for row in of_kind(mine, kind)})
             means = [
                 summarise(
@@ -50,10 +51,8 @@ def answers_figure(rows: Sequence[Row], method: str) -> Figure:
                 ).left_in
                 for stage in stages
             ]
-            width = 2.4 if kind == ALL else 1.2
-            axes.plot(
-                [n for n, _ in stages], means, "o-", markersize=3, color=colour, label=kind, linewidth=width
-            )
+            look = {"color": colour, "linestyle": style, "linewidth": 2.4 if kind == ALL else 1.2}
+            axes.plot([n for n, _ in stages], means, "o", markersize=3, label=kind, **look)
         others = sorted({(row.method, row.singles) for row in rows if row.method != method and row.singles})
         for (name, n), marker in zip(others, "sv^Dx*", strict=False):
             found = summarise([r for r in of_kind(rows, ALL) if (r.method, r.singles) == (name, n)])

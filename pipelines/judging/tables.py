@@ -114,6 +114,12 @@ NOTE = (
 )
 
 
+ANSWERED = (
+    "answers about groups, then about single images; the 95 % interval of the contamination; seconds since "
+    "the line before, of the methods that ask step by step"
+)
+
+
 def _by_kind(rows: Sequence[Row], method: str) -> Sheet:
     mine = [row for row in rows if row.method == method]
     lines = [
@@ -154,11 +160,12 @@ def _by_answers(rows: Sequence[Row]) -> Sheet:
         lines.append(
             [method, f"{groups}", f"{singles}", f"{found.sets}", number(found.auroc), number(found.left_in)]
             + [number(found.thrown_out, 4), number(found.worst), number(found.clean_out, 4)]
-            + [f"{found.said_clean} of {found.clean}", number(found.seconds, 2)]
+            + [f"{found.said_clean} of {found.clean}", number(found.holds, 2), number(found.width, 2)]
+            + [number(found.seconds, 2)]
         )
     head = ["method", "groups", "images", "sets", "AUROC", "left in", "thrown out", "worst set"]
-    head += ["clean thrown out", "clean called so", "seconds"]
-    return Sheet("With answers", head, lines, "answers about groups, and about single images")
+    head += ["clean thrown out", "clean called so", "interval holds", "width", "seconds"]
+    return Sheet("With answers", head, lines, ANSWERED)
 
 
 def _calibration(method: str, said: Vector, truth: NDArray[np.bool_], weight: Vector) -> Sheet:
