@@ -86,7 +86,8 @@ def sheets(
     """``calibrated``: by method, what is said of all images, the truth, and what each counts."""
     before = [row for row in rows if not (row.groups or row.singles)]
     after = [row for row in rows if row.groups or row.singles]
-    methods = list(dict.fromkeys(row.method for row in before))
+    named = dict.fromkeys(row.method for row in before)
+    methods = sorted(named, key=lambda name: name not in calibrated)  # ours first
     made = [_by_kind(before, method) for method in methods if method in calibrated]
     made += [_calibration(method, *said) for method, said in calibrated.items()]
     if len(methods) > 1:
