@@ -55,7 +55,7 @@ def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
             f"{path} is not a readable training state ({type(error).__name__}); remove it to start again"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,7 @@ RandomState = int | np.random.Generator | np.random.RandomState | None
 class Contaminated(NamedTuple):
     """A shuffled mixture of inliers and outliers, and the truth about it."""
 
-    images: NDArray
+    images: NDArray[Any]
     """(N, ...) rows of both sources, in their dtype."""
     is_outlier: NDArray[np.bool_]
     """bool (N,)."""

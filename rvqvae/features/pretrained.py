@@ -174,6 +174,7 @@ def _from_bytes(
 def _timm_backbone(name: str, size: int) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     """Pretrained timm network without its classifier, and its mean and standard deviation in grey levels."""
     import timm
+    from timm.data.config import resolve_model_data_config
 
     if ":" not in name and not timm.is_model(name):  # "hf-hub:owner/model" is looked up by timm itself
         raise InputError(f"backbone={name!r} is not a timm model: see timm.list_models(pretrained=True)")
@@ -184,7 +185,7 @@ def _timm_backbone(name: str, size: int) -> tuple[nn.Module, tuple[float, ...], 
             f"backbone={name!r}: its pretrained weights could not be had ({error}); "
             "use 'efficientnet_lite0', which needs no download"
         ) from error
-    config = timm.data.resolve_model_data_config(network)
+    config = resolve_model_data_config(network)
     wanted = config["input_size"][-1]
     if getattr(network, "pretrained_cfg", {}).get("fixed_input_size") and size != wanted:
         raise InputError(f"size={size} does not fit backbone={name!r}: it takes {wanted} pixels only")

@@ -31,7 +31,7 @@ def layout_of(images: ArrayLike) -> Layout:
     return layout
 
 
-def axes_of(array: NDArray) -> Layout:
+def axes_of(array: NDArray[Any]) -> Layout:
     """As `layout_of`, but of any sides."""
     shape = array.shape
     if array.dtype.kind == "f":
@@ -62,7 +62,7 @@ def as_nchw(images: ArrayLike) -> NDArray[np.uint8]:
     return np.ascontiguousarray(_to_nchw(array, layout_of(array)))
 
 
-def from_nchw(images: NDArray, layout: Layout) -> NDArray:
+def from_nchw(images: NDArray[Any], layout: Layout) -> NDArray[Any]:
     """Give (N,C,H,W) images back in `layout`; the inverse of `as_nchw`. Any dtype."""
     if images.ndim != 4 or (layout == "nhw" and images.shape[1] != 1):
         raise InputError(f"images of shape {images.shape} cannot be laid out as {layout!r}")
@@ -81,7 +81,7 @@ def check_sides(height: int, width: int, what: str, remedy: str) -> None:
         )
 
 
-def _as_array(images: ArrayLike) -> NDArray:
+def _as_array(images: ArrayLike) -> NDArray[Any]:
     try:
         array = np.asarray(images)
         # A pandas Series of arrays, for one.
@@ -90,7 +90,7 @@ def _as_array(images: ArrayLike) -> NDArray:
         raise InputError("images differ in shape: resize them to one size and stack them") from error
 
 
-def _to_nchw(array: NDArray, layout: Layout) -> NDArray:
+def _to_nchw(array: NDArray[Any], layout: Layout) -> NDArray[Any]:
     if layout == "nhw":
         return array[:, None]
     return array.transpose(0, 3, 1, 2) if layout == "nhwc" else array

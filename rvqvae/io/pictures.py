@@ -233,7 +233,7 @@ def _loses_depth(picture: Image.Image, content: bytes) -> bool:
     if picture.format == "PNG":
         return content[24] > 8
     if picture.format == "TIFF":
-        return max(getattr(picture, "tag_v2", {}).get(258, (8,))) > 8
+        return bool(max(getattr(picture, "tag_v2", {}).get(258, (8,))) > 8)
     if picture.format == "PPM":
         header = picture.tile[0].args  # type: ignore[attr-defined]
         return isinstance(header, tuple) and any(isinstance(a, int) and a > 255 for a in header)

@@ -212,7 +212,8 @@ def _keep_in_file(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], pat
         raise InputError(
             f"{path} cannot be written: {why(error)}: make room, or give another place"
         ) from error
-    return np.load(path, mmap_mode="r")
+    images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return images
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:

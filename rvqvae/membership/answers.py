@@ -286,12 +286,14 @@ def kernel(a: NDArray[np.float64], b: NDArray[np.float64], length: float) -> NDA
     squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * product
     wide = np.exp(np.maximum(squared, 0) / (-2 * length**2))
     short, long, line = WEIGHTS
-    return short * (wide * wide) ** 2 + long * wide + line / length**2 * product
+    weighted: NDArray[np.float64] = short * (wide * wide) ** 2 + long * wide + line / length**2 * product
+    return weighted
 
 
 def _squared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, m) squared distances."""
-    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T, 0)
+    squared: NDArray[np.float64] = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+    return squared.clip(0)
 
 
 def _bounded(log_odds: Log) -> Log:

@@ -148,7 +148,8 @@ def _centroids(z: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]
     """(G, d) of at most ``k`` groups, each the nearest to some sample."""
     centroids = KMeans(k, n_init=1, random_state=seed).fit(z).cluster_centers_.astype(np.float32)
     nearest = np.concatenate([cdist(block, centroids).argmin(1) for block in _blocks(z)])
-    return centroids[np.unique(nearest)]
+    used: NDArray[np.float32] = centroids[np.unique(nearest)]
+    return used
 
 
 def _of_samples(evidence: Evidence, views: Views, z: NDArray[np.float32], distances: list[Floats]) -> Floats:

@@ -65,7 +65,8 @@ class Judge(NamedTuple):
         """(N,) log odds of being an outlier, by a ``table`` (N, columns) whose columns are ``names``."""
         place = {name: i for i, name in enumerate(names)}
         terms = self._terms(table[:, [place[name] for name in self.names]])
-        return terms @ np.concatenate([self.weights.T.ravel(), self.products.ravel()]) + self.bias
+        log_odds: Floats = terms @ np.concatenate([self.weights.T.ravel(), self.products.ravel()]) + self.bias
+        return log_odds
 
     def _terms(self, table: Floats) -> Floats:
         """(N, 3 D + K C): lines, bends above, bends below, products."""

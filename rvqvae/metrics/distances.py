@@ -61,7 +61,8 @@ def frechet_contributions(real: np.ndarray, generated: np.ndarray) -> NDArray[np
         spread = np.square(centred).sum(1) - np.square(centred @ transport).sum(1)
         parts.append(spread + centred @ shift)
     change = np.concatenate(parts)
-    return value + change - change.mean()
+    contributions: NDArray[np.float64] = value + change - change.mean()
+    return contributions
 
 
 def kernel_distance(
@@ -115,7 +116,8 @@ def kernel_contributions(
             for block in map(torch.from_numpy, _blocks(generated))
         ]
     )
-    return value + change - change.mean()
+    contributions: NDArray[np.float64] = value + change - change.mean()
+    return contributions
 
 
 def _moments(features: np.ndarray) -> Moments:

@@ -123,4 +123,4 @@ def _check(images: np.ndarray, name: str) -> int:
         raise InputError(
             f"{name} are {images.dtype} {images.shape}: the judge needs uint8 (N, C, H, W), none 0"
         )
-    return images.shape[1]
+    return int(images.shape[1])

@@ -40,7 +40,8 @@ def project(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
             "nk,nkd->nd", weights / weights.sum(1, keepdims=True), places[near]
         )
     points[rows] = places
-    return minmax_scale(points).astype(np.float32)
+    scaled: NDArray[np.float32] = minmax_scale(points)
+    return scaled
 
 
 def _leading(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -228,7 +228,8 @@ class ProductIndex(TransformerMixin, BaseEstimator):
             # Fewer different parts than codewords, as at the border of images: some words are idle then.
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = KMeans(self.n_codewords, n_init=1, max_iter=self.max_iter, random_state=seed).fit(part)
-        return found.cluster_centers_.astype(np.float32)
+        words: NDArray[np.float32] = found.cluster_centers_.astype(np.float32)
+        return words
 
     def _groups(self, X: ArrayLike, mode: Mode) -> Iterator[NDArray[np.float64]]:
         """Tables (Q, M, K) of a group of queries at a time."""
