@@ -72,6 +72,7 @@ class Inquiry:
     ) -> None:
         self.vectors, self.groups, self.rules = vectors, groups, log_odds
         self.said = rule.Answers()
+        self._before: list[rule.Answers] = []
         self._last: tuple[float, rule.Learned] | None = None
         self.run = rule.run_of(vectors, groups)
         """What the ids of its questions begin with."""
@@ -148,14 +149,21 @@ class Inquiry:
                         )
                         del parts[inside]
             old[place] = value
+        self._before.append(before)
         self.said, self._last = rule.Answers(parts, samples, frozenset(confirmed)), None
         if (self.learned(cut).log_odds > 0).all():
-            self.said, self._last = before, None
+            self.undo()
             raise InputError(
                 "by these answers nothing would belong, and there must be something that does: none of them "
                 "is taken; answer True for what belongs"
             )
         return notes
+
+    def undo(self) -> None:
+        """Take back what was taken last; InputError if there is nothing."""
+        if not self._before:
+            raise InputError("there is no answer to take back: answer first")
+        self.said, self._last = self._before.pop(), None
 
     def interval(self, cut: float, doubt: tuple[float, float]) -> Interval:
         """95 % interval of the contamination, with ``doubt`` of the rules as in `rate_interval`.
@@ -292,6 +300,12 @@ class Asking(BaseEstimator):
         """
         for note in self.inquiry_.answer(answers, -self.offset_):
             warnings.warn(note, stacklevel=2)
+        self._heed()
+        return self
+
+    def undo(self) -> Self:
+        """Take back the last call of `answer` since the fit or `load`; InputError if there is none."""
+        self.inquiry_.undo()
         self._heed()
         return self
 

@@ -13,7 +13,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("mlflow", "pandas", "pyarrow", "pillow_heif")
+EXTRAS = ("mlflow", "pandas", "pyarrow", "pillow_heif", "textual_image")
 BLOCK = f"""
 import sys
 from importlib.machinery import PathFinder

@@ -2,16 +2,23 @@
 
 import csv
 import json
+import re
+import sys
+from io import StringIO
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from rvqvae import InputError, RobustVQVAE
 from rvqvae.commands.answer import read_answers
 from rvqvae.commands.main import main
+from rvqvae.commands.terminal import ask_in_terminal, half_blocks
+from rvqvae.io.pictures import Side
+from rvqvae.io.sources import open_source
 from rvqvae.membership.answers import Quantised
 from rvqvae.questions import EXAMPLES, Inquiry, outlook
 
@@ -234,17 +241,100 @@ def test_a_manifest_without_answers_is_none(cleaned):
         read_answers(cleaned / "out" / "manifest.csv", "", [])
 
 
-def test_the_command_asks_in_the_terminal(cleaned, capsys, monkeypatch):
-    typed = iter(["what", "y", "q"])
-    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+@pytest.fixture
+def keen(monkeypatch):
+    """No question is too little to ask; what is typed, in turn."""
     monkeypatch.setattr("rvqvae.membership.answers.WORTH", 0.0)
-    monkeypatch.setattr("rvqvae.commands.answer.WORTH", 0.0)
+    monkeypatch.setattr("rvqvae.commands.terminal.WORTH", 0.0)
+
+    def type_in(*words):
+        typed = iter(words)
+        monkeypatch.setattr("builtins.input", lambda _: next(typed))
+
+    return type_in
+
+
+def test_the_command_asks_in_the_terminal(cleaned, capsys, keen):
     given = RobustVQVAE.load(cleaned / "out" / "model").answers_
+    keen("what", "u", "m", "y", "u", "y", "q")
     assert command(cleaned, "--ask") == 0
     said = capsys.readouterr().out
-    assert "Question 1: do these" in said and "Type y, n, m or q." in said and "Question 2" in said
+    assert "Question 1 of about 8: do these" in said and "Type y, n, m or q." in said
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("Question")] == [*"12323"]
     assert ".png" in said and "Learned from" in said
-    assert len(RobustVQVAE.load(cleaned / "out" / "model").answers_) == len(given) + 1
+    assert len(RobustVQVAE.load(cleaned / "out" / "model").answers_) == len(given) + 2
+
+
+def test_terminals_are_shown_pictures(cleaned, keen, monkeypatch):
+    found = RobustVQVAE.load(cleaned / "out" / "model")
+    screen = Console(file=StringIO(), force_terminal=True, color_system="truecolor", width=80)
+    monkeypatch.setattr("rvqvae.commands.terminal.Console", lambda: screen)
+    monkeypatch.setitem(sys.modules, "textual_image.renderable", None)
+    keen("q")
+    names = [f"{i:02d}.png" for i in range(80)]
+    with open_source(cleaned / "photos") as source:
+        ask_in_terminal(found, names, source, Side((16, 16), 1))
+    lines = screen.file.getvalue().splitlines()
+    assert len(lines) > 20 and {line.count("▀") for line in lines} <= {0, 80}
+
+
+def test_half_blocks_are_pixels_two_by_two():
+    picture = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 2, 3))
+    text = half_blocks(picture, 2)
+    assert text.plain == "▀▀\n▀▀\n"
+    seen = np.array([[part.style.color.triplet, part.style.bgcolor.triplet] for part in text.spans])
+    assert np.array_equal(
+        seen.reshape(2, 2, 2, 3).transpose(0, 2, 1, 3).reshape(4, 2, 3), np.asarray(picture)
+    )
+
+
+def page_of(root):
+    text = (root / "out" / "report.html").read_text()
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
+
+
+def test_the_page_follows_the_answers(cleaned):
+    rules = page_of(cleaned)["view"]["log_odds"]
+    assert command(cleaned, "--answers", reviewed(cleaned, {"05.png": "no"}, groups=[("1", "yes")])) == 0
+    data, rows = page_of(cleaned), rows_of(cleaned / "out" / "manifest.csv")
+    model = RobustVQVAE.load(cleaned / "out" / "model")
+    assert data["columns"] == {name: [row[name] for row in rows] for name in rows[0]}
+    assert ["image", [5], False] in data["given"] and ["part", 1, -1] in data["given"]
+    assert len(data["given"]) == len(model.answers_) + len(model.inquiry_.said.confirmed)
+    assert data["view"]["log_odds"] == rules and data["view"]["run"] == model.inquiry_.run
+    kept = sum(row["keep"] == "true" for row in rows)
+    assert f'<dd id="count-kept">{kept}</dd>' in (cleaned / "out" / "report.html").read_text()
+
+
+def test_a_page_of_another_version_stays(cleaned, capsys):
+    page = cleaned / "out" / "report.html"
+    before = page.read_text()
+    page.write_text(old := before.replace("sha256-", "sha256-0"))
+    assert command(cleaned, "--answers", reviewed(cleaned, {"11.png": "no"})) == 0
+    assert "report.html is of another version, and stays" in capsys.readouterr().out
+    assert page.read_text() == old
+    assert {row["path"]: row for row in rows_of(cleaned / "out" / "manifest.csv")}["11.png"][
+        "keep"
+    ] == "false"
+    page.write_text(before)
+
+
+def test_lines_that_contradict_each_other_are_told(cleaned, capsys):
+    path = reviewed(cleaned, {}, groups=[("2", "yes"), ("2", "no")])
+    assert command(cleaned, "--answers", path) == 0
+    assert "line 3: 'no' contradicts an earlier line: the later counts" in capsys.readouterr().out
+    model = RobustVQVAE.load(cleaned / "out" / "model")
+    assert model.answers_[f"{model.inquiry_.run}-g2"] is False
+
+
+def test_answers_are_taken_back_one_call_at_a_time(fitted):
+    scores = fitted.scores_.copy()
+    fitted.answer({3: False}).answer({4: False})
+    assert fitted.undo().answers_ == {3: False} and not fitted.inlier_mask_[3]
+    assert fitted.undo().answers_ == {}
+    np.testing.assert_allclose(fitted.scores_, scores)
+    with pytest.raises(InputError, match="no answer to take back"):
+        fitted.undo()
 
 
 def test_a_wrong_answer_about_a_sample_does_not_end_the_doubt():

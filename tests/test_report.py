@@ -271,6 +271,7 @@ def test_a_cleaning_is_prepared(tmp_path):
         history_=[{}],
         threshold_=0.5,
         scores_=-LOG_ODDS,
+        inquiry_=SimpleNamespace(rules=LOG_ODDS, said=Answers({0: 1})),
         outlier_probability_=PROBABILITY,
         inlier_mask_=kept,
         embedding_=VECTORS,
@@ -827,12 +828,12 @@ def test_reviewed_images_are_answers(visit, tmp_path):
 def test_single_images_are_asked_about_last(visit, tmp_path):
     page = visit(view=ASKING)
     page.keyboard.press("q")
-    for _ in range(30):
+    for step in range(30):
         if page.locator("#answered").is_visible():
             page.click("#ask-further")
         if page.inner_text("#questions-title") == "Does this one belong?":
             break
-        page.keyboard.press("d")
+        page.keyboard.press("d" if step % 2 else "b")
     assert page.locator("#samples li").count() == 1
     row = page.evaluate("upcoming[0].sample")
     page.keyboard.press("m")
@@ -857,6 +858,46 @@ def test_no_question_is_asked_that_changes_nothing(visit):
     assert page.inner_text("#gain") == "Three more answers would change hardly any image."
     page.keyboard.press("b")
     assert counts(page) == (60, 0)
+
+
+def test_an_answer_by_which_nothing_belongs_is_not_taken(visit, tmp_path):
+    page = visit(
+        [scored(row.path, 0.9) for row in ROWS[:60]], view=ASKING._replace(log_odds=np.full(60, 2.2))
+    )
+    page.keyboard.press("q")
+    page.keyboard.press("d")
+    assert "nothing would belong" in page.inner_text("#effect")
+    assert page.locator("#ask-undo").is_disabled() and page.inner_text("#step") == "Question 1 of about 8"
+    assert not any(row["group_answer"] for row in table(page, tmp_path / "reviewed.csv"))
+
+
+GIVEN = Answers({0: 1, 1: -1, 4: 0}, {1: 1, 30: -1, 7: 0})
+
+
+def test_a_page_begins_with_the_answers_that_it_was_given(visit, tmp_path):
+    now = expit(learned(GIVEN).log_odds)
+    page = visit(rows := [*map(scored, NAMES, now), UNREADABLE, DUPLICATE], view=ASKING._replace(said=GIVEN))
+    assert page.evaluate("probability === modelled") and page.locator("#undo").is_disabled()
+    np.testing.assert_allclose(page.evaluate("[...learned.logOdds].map(sigmoid)"), now, atol=1e-3)
+    first = table(page, tmp_path / "reviewed.csv")
+    assert [first[i]["answer"] for i in (1, 30, 7, 8)] == ["no", "yes", "mixed", ""]
+    assert [row["keep"] for row in first[:60]] == [str(row.keep).lower() for row in rows[:60]]
+    # A later answer counts, and only that is taken back; one that is opened again is said to be open.
+    page.evaluate("toggle(20, false)")
+    assert page.evaluate("probability !== modelled") and page.locator("#undo").is_enabled()
+    page.keyboard.press("u")
+    assert page.evaluate("probability === modelled") and page.locator("#undo").is_disabled()
+    page.evaluate("toggle(30, true)")
+    assert table(page, tmp_path / "reviewed.csv")[30]["answer"] == "mixed"
+
+
+def test_the_page_names_both_ways_to_apply_it(visit):
+    commands = visit(view=ASKING).locator("#apply code").all_inner_texts()
+    assert [text.split(" reviewed.csv")[0] for text in commands] == [
+        "rvqvae clean --manifest",
+        "rvqvae clean --answers",
+    ]
+    assert visit(view=VIEW).locator("#apply code:visible").count() == 1
 
 
 def test_nothing_is_asked_without_groups(visit):

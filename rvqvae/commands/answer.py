@@ -8,25 +8,21 @@ import warnings
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rvqvae.commands.lines import words
 from rvqvae.commands.read import load_model
 from rvqvae.commands.record import write_json
+from rvqvae.commands.terminal import WORDS, ask_in_terminal
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, read_manifest, read_text, write_manifest
-from rvqvae.membership.answers import WORTH
+from rvqvae.io.sources import Source
 from rvqvae.progress import Progress, silent
-from rvqvae.questions import Key, Said, outlook
+from rvqvae.questions import Key, Said
+from rvqvae.report import update_report
 
-if TYPE_CHECKING:
-    from rvqvae.estimator import RobustVQVAE
-
-WORDS: dict[str, Said] = {"yes": True, "no": False, "mixed": None}
 COLUMNS = ("path", "answer", "group", "group_answer", "run")
 OUTLIER = "outlier"
-ABOUT = 8
-"""Questions that a terminal announces at first."""
 
 
 class Settled(NamedTuple):
@@ -50,14 +46,14 @@ class Settled(NamedTuple):
 
 
 def settle(
-    out: Path, answers: str | Path | None, ask: bool = False, progress: Progress | None = None
+    source: Source, out: Path, answers: str | Path | None, ask: bool = False, progress: Progress | None = None
 ) -> Settled:
     """Learn from the ``answers`` file and what is typed, and apply it to the results in ``out``.
 
-    Nothing is trained. The page stays as it is: it has the answers that it was given. InputError for a
-    damaged file, and for answers about another run.
+    Nothing is trained, and of the ``source`` only what is asked about is read. InputError for a damaged file,
+    and for answers about another run.
     """
-    model, _ = load_model(out)
+    model, side = load_model(out)
     rows = read_manifest(out / "manifest.csv")
     good = [i for i, row in enumerate(rows) if row.status == "ok"]
     if len(good) != len(model.scores_):
@@ -70,11 +66,14 @@ def settle(
     if answers is not None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model.answer(read_answers(answers, model.inquiry_.run, names))
-        notes = [str(warning.message) for warning in caught]
+            read, notes = read_answers(answers, model.inquiry_.run, names)
+            # Given once more, as pages repeat what they were given, an answer is not confirmed.
+            before = model.answers_
+            model.answer({key: said for key, said in read.items() if before.get(key, "") != said})
+        notes += [str(warning.message) for warning in caught]
     if ask:
         (progress or silent)("ask", 0, 0)
-        ask_in_terminal(model, names)
+        ask_in_terminal(model, names, source, side)
     new = list(rows)
     for i, score, p, keep in zip(
         good, model.scores_, model.outlier_probability_, model.inlier_mask_, strict=True
@@ -93,6 +92,9 @@ def settle(
         "verdict": model.verdict_,
         "answers": {"groups": len(rows_of) - sum(rows_of), "images": sum(rows_of)},
     }
+    page = out / "report.html"
+    if not update_report(page, summary=summary, rows=new, said=model.inquiry_.said):
+        notes.append(f"{page} is of another version, and stays as it was before these answers")
     model.save(out / "model")
     write_manifest(out / "manifest.csv", new)
     write_json(out / "summary.json", summary)
@@ -105,14 +107,21 @@ def settle(
     )
 
 
-def read_answers(path: str | Path, run: str, names: Sequence[str]) -> dict[Key, Said]:
-    """The answers in a reviewed manifest, about a run whose samples have these ``names``.
+def read_answers(path: str | Path, run: str, names: Sequence[str]) -> tuple[dict[Key, Said], list[str]]:
+    """The answers in a reviewed manifest, about a run whose samples have these ``names``; and contradictions.
 
     InputError, with the line, for a missing column, another run, an answer that is none, or an unknown file.
     """
     reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
     places = {name: row for row, name in enumerate(names)}
     said: dict[Key, Said] = {}
+    notes = list[str]()
+
+    def take(key: Key, word: str) -> None:
+        if key in said and said[key] != WORDS[word]:
+            notes.append(f"{where}: {word!r} contradicts an earlier line: the later counts")
+        said[key] = WORDS[word]
+
     try:
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
             raise InputError(
@@ -127,51 +136,14 @@ def read_answers(path: str | Path, run: str, names: Sequence[str]) -> dict[Key, 
                     "export them from the page of this cleaning"
                 )
             if group:
-                said[f"{run}-g{fields['group']}"] = WORDS[group]
+                take(f"{run}-g{fields['group']}", group)
             if answer:
                 if fields["path"] not in places:
                     raise InputError(f"{where}: {fields['path']!r} is no image that this run learned from")
-                said[places[fields["path"]]] = WORDS[answer]
+                take(places[fields["path"]], answer)
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: {error}: repair this line") from error
-    return said
-
-
-def ask_in_terminal(model: RobustVQVAE, names: Sequence[str]) -> None:
-    """Ask one question after another by names of files, until the verdict is clear and no answer is expected
-    to change an image."""
-    print(outlook(model.ask(ABOUT)))
-    asked = 0
-    while (questions := model.ask(1)) and (questions[0].gain >= WORTH or model.verdict_ == "undecided"):
-        question = questions[0]
-        asked += 1
-        of = "this image" if len(question.rows) == 1 else f"these {len(question.rows):,} images"
-        print(
-            f"\nQuestion {asked}: do {of} belong? {question.probability:.0%} likely not; {question.reason}."
-        )
-        for row in question.examples:
-            print(f"  {_shown(names[row])}")
-        answer = _typed()
-        if answer == "quit":
-            return
-        model.answer({question.id: WORDS[answer]})
-    print(outlook(questions))
-
-
-def _typed() -> str:
-    while True:
-        try:
-            word = input("yes, no, mixed (or don't know), quit: ").strip().lower()
-        except EOFError:
-            print()
-            return "quit"
-        if full := [name for name in (*WORDS, "quit") if word and name.startswith(word)]:
-            return full[0]
-        print("Type y, n, m or q.")
-
-
-def _shown(name: str) -> str:
-    return " ".join(name.encode("utf-8", "backslashreplace").decode().split())
+    return said, notes
 
 
 def _said(fields: Mapping[str, str | None], name: str, where: str) -> str:

@@ -81,7 +81,7 @@ def clean(
       rvqvae clean photos --out cleaned --contamination 0.05
       rvqvae clean photos --out cleaned --no-train   # in seconds: no samples, no heat maps
       rvqvae clean photos --out cleaned --dry-run
-      rvqvae clean photos --out cleaned --ask        # a few questions, by names of files
+      rvqvae clean photos --out cleaned --ask        # a few questions
       rvqvae clean photos --out cleaned --answers reviewed.csv --copy
       rvqvae clean photos --out final --manifest reviewed.csv --copy
 
@@ -146,7 +146,7 @@ def clean(
         if answers is not None or ask:
             from rvqvae.commands.answer import settle
 
-            settled = settle(out, answers, ask, progress)
+            settled = settle(source, out, answers, ask, progress)
         copied = copy_clean(read_manifest(out / "manifest.csv"), source, folder, kind) if kind else None
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     return Cleaned(out, summary, copied, done, settled)

@@ -85,7 +85,9 @@ class Quantised(NamedTuple):
 
 def run_of(vectors: Quantised, groups: NDArray[np.integer]) -> str:
     """What tells one fit from another, 8 letters: answers go with what was asked."""
-    digest = hashlib.sha256(vectors.values.tobytes() + groups.astype("<i8").tobytes())
+    # Another rule of parts has other questions of the same number.
+    digest = hashlib.sha256(f"{INNER} {LEVELS} {SMALLEST}".encode())
+    digest.update(vectors.values.tobytes() + groups.astype("<i8").tobytes())
     return digest.hexdigest()[:8]
 
 

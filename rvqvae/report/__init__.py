@@ -1,7 +1,16 @@
 """The review page: everything that a cleaning found, to look at, to answer questions about, and to change."""
 
-from rvqvae.report.page import VERDICTS, View, write_report
+from rvqvae.report.page import VERDICTS, View, update_report, write_report
 from rvqvae.report.pictures import Pictures, heat_colours
 from rvqvae.report.prepare import Review, review
 
-__all__ = ["VERDICTS", "Pictures", "Review", "View", "heat_colours", "review", "write_report"]
+__all__ = [
+    "VERDICTS",
+    "Pictures",
+    "Review",
+    "View",
+    "heat_colours",
+    "review",
+    "update_report",
+    "write_report",
+]

@@ -193,9 +193,8 @@ function decideAndGoOn(keep) {
 }
 
 function undo() {
-  const last = state.history.pop();
-  if (!last) return;
-  const [about, what] = last;
+  if (!undoable()) return;
+  const [about, what] = state.history.pop();
   // What is done with one press is undone with one.
   const before = state.history.at(-1);
   if (about === "twins" && what.length === 1 && before?.[0] === "twins" && before[1].length === 1) state.history.pop();

@@ -10,6 +10,7 @@ const columns = data.columns;
 const count = columns.path.length;
 const original = columns.keep.map((text) => text === "true");
 const score = columns.score.map((text) => (text === "" ? NaN : Number(text)));
+const given = data.given; // answers that the manifest already follows
 const isImage = columns.status.map((status) => status === "ok");
 const modelled = Float64Array.from(columns.outlier_probability, (text, row) =>
   isImage[row] && text !== "" ? Number(text) : NaN);
@@ -62,7 +63,8 @@ function rank() {
 // Each entry: what it is about, of what, and what becomes of it. Of an "image", or of "twins", which says nothing of
 // whether an image belongs: rows, and true to keep, false to drop, null to leave them to the threshold. Of a "part" of
 // the set or a "sample", by their places: +1 if it does not belong, -1 if it belongs, 0 if that cannot be said.
-const state = { by: "probability", threshold: data.threshold, first: 0, history: [] };
+const state = { by: "probability", threshold: data.threshold, first: 0, history: [...given] };
+const undoable = () => state.history.length > given.length;
 const decisions = new Map();
 const answers = new Map();
 const confirmed = new Set();

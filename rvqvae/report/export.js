@@ -13,7 +13,8 @@ const WORDS_OF = { "-1": "yes", 1: "no", 0: "mixed" }; // whether it belongs
 // After the columns of the manifest: what `rvqvae clean --answers` reads back. The group is the place of a part of
 // the set, of those that were answered the smallest that a row is in.
 function answerColumns() {
-  const own = new Map([...skipped].map(([i]) => [view.rows[i], "mixed"]));
+  const taken = given.flatMap(([about, rows]) => (about === "image" ? rows : [])); // answered before, now open
+  const own = new Map([...taken.map((row) => [row, "mixed"]), ...[...skipped].map(([i]) => [view.rows[i], "mixed"])]);
   for (const [row, { about, keep }] of decisions) if (about === "image") own.set(row, keep ? "yes" : "no");
   const group = new Map();
   parts.forEach(({ rows, first }, place) => { if (first) for (const i of rows) group.set(view.rows[i], place); });

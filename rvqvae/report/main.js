@@ -19,7 +19,7 @@ function refresh() {
     `${number(done)} of ${number(todo.length)} to drop reviewed${more ? `, and ${number(more)} more` : ""}`;
   $("progress").max = Math.max(1, todo.length);
   $("progress").value = done;
-  $("undo").disabled = !state.history.length;
+  $("undo").disabled = !undoable();
 }
 
 function changed() {
@@ -129,6 +129,8 @@ function onClick({ target }) {
 }
 
 function start() {
+  replay();
+  lessonBefore = lesson();
   restore();
   rank();
   restoreAnswers();

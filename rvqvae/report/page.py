@@ -21,7 +21,7 @@ from rvqvae.errors import InputError
 from rvqvae.io.ledger import CONFLICT, NEAR
 from rvqvae.io.manifest import Row, number_text
 from rvqvae.membership import answers as rule
-from rvqvae.membership.answers import Quantised
+from rvqvae.membership.answers import Answers, Quantised
 from rvqvae.report.pictures import INLINE, Beside, Inline, Pictures, heat_uri, make_sheets
 
 VERDICTS = {
@@ -46,6 +46,7 @@ SCRIPTS = (
 FILES = "report_files"
 TWINS = {"exact duplicate of": "exact", NEAR: "near", CONFLICT: "conflict"}
 """How reasons name another file, and what the page calls that."""
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 TWIN = re.compile(f"({'|'.join(map(re.escape, TWINS))}) (.*)$", re.DOTALL)
 
 
@@ -59,7 +60,9 @@ class View(NamedTuple):
     groups: NDArray[np.integer] | None = None
     """(M,) the group of each, -1 for none; without them the page asks nothing."""
     log_odds: NDArray[np.float64] | None = None
-    """(M,) of being an outlier, by the rules; belongs to the groups."""
+    """(M,) of being an outlier, by the judge alone; belongs to the groups."""
+    said: Answers = Answers()
+    """What was answered of the groups and pictures before."""
 
 
 def write_report(
@@ -90,19 +93,42 @@ def write_report(
             "rows: give the index of a row for each"
         )
     data = {
-        **_of_rows(rows, threshold),
+        "title": title,
+        "threshold": threshold,
+        **_of_rows(rows),
         **_of_pictures(path, rows, pictures),
         "heat": {row: heat_uri(evidence) for row, evidence in (heat or {}).items()},
         "view": None if view is None else _of_view(view, pictures),
         "sizes": {row: list(size) for row, size in (sizes or {}).items()},
         "originals": originals,
         "left_out": dict(summary.get("left_out", {})),
+        "given": [] if view is None else _of_answers(view.said, pictures.rows),
     }
-    style = _asset("style.css")
-    script = '"use strict";\n' + "\n".join(map(_asset, SCRIPTS))
+    _write(path, data, summary)
+
+
+def update_report(path: Path, *, summary: Mapping[str, Any], rows: Sequence[Row], said: Answers) -> bool:
+    """Write the page at ``path`` anew, of the same set as it is after the answers ``said``.
+
+    Return False, and write nothing, if it was written by another version, whose data may mean something else.
+    """
+    text = path.read_text(encoding="utf-8")
+    found = DATA.search(text)
+    if not found or _csp_hash(_script()) not in text:
+        return False
+    data = json.loads(found[1])
+    data |= _of_rows(rows) | {"given": _of_answers(said, data["view"]["rows"])}
+    _write(path, data, summary)
+    return True
+
+
+def _write(path: Path, data: dict[str, Any], summary: Mapping[str, Any]) -> None:
+    # A review belongs to this very manifest, and to what was answered before.
+    data["run"] = hashlib.sha256(_json([data["columns"], data["given"]]).encode()).hexdigest()
+    style, script = _asset("style.css"), _script()
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = page.from_string(_asset("template.html.j2")).render(
-        title=title,
+        title=data["title"],
         verdict=VERDICTS[summary["verdict"]].format(rate=_percent(summary["contamination"])),
         interval=" to ".join(_percent(end) for end in summary["contamination_interval"]),
         counts={"found": summary["images"], **{name: summary[name] for name in COUNTS}},
@@ -117,7 +143,7 @@ def write_report(
     write_atomically(path, text.encode("utf-8", "replace"))
 
 
-def _of_rows(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
+def _of_rows(rows: Sequence[Row]) -> dict[str, Any]:
     columns = {name: [_text(getattr(row, name)) for row in rows] for name in Row._fields}
     index = {row.path: i for i, row in enumerate(rows)}
     found = [(i, match) for i, row in enumerate(rows) if (match := TWIN.search(row.reason))]
@@ -126,9 +152,16 @@ def _of_rows(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     pairs = [
         [i, other, kind] for i, (other, kind) in twins.items() if other < i or twins.get(other, (-1,))[0] != i
     ]
-    # A review belongs to this very manifest.
-    run = hashlib.sha256(_json(columns).encode()).hexdigest()
-    return {"run": run, "threshold": threshold, "columns": columns, "twins": pairs}
+    return {"columns": columns, "twins": pairs}
+
+
+def _of_answers(said: Answers, rows: Sequence[int] | NDArray[np.int64]) -> list[list[Any]]:
+    """As entries of the page's history; ``rows`` (M,) of the manifest, of the samples."""
+    parts = [*said.parts.items(), *((place, said.parts[place]) for place in sorted(said.confirmed))]
+    return [["part", place, value] for place, value in parts] + [
+        ["image", [int(rows[i])], value < 0] if value else ["sample", i, 0]
+        for i, value in said.samples.items()
+    ]
 
 
 def _of_pictures(path: Path, rows: Sequence[Row], pictures: Pictures) -> dict[str, Any]:
@@ -189,6 +222,10 @@ def _of_questions(view: View, vectors: Quantised) -> dict[str, Any]:
 
 def _base64(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _script() -> str:
+    return '"use strict";\n' + "\n".join(map(_asset, SCRIPTS))
 
 
 def _asset(name: str) -> str:

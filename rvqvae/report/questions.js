@@ -11,6 +11,7 @@ const SAID = { "-1": "Belongs", 1: "Does not belong", 0: "Left open" };
 
 const asking = Boolean(RULE && parts.length);
 let learned = null;
+let lessonBefore = "";
 let upcoming = []; // the next three questions
 let further = false; // whether to go on although little is left
 
@@ -21,13 +22,19 @@ function said() {
   return { parts: answers, samples, confirmed };
 }
 
-// What is known now, as probabilities of all; without any answer, what the model says.
+// What the answers teach, to tell whether it is what the manifest follows.
+function lesson() {
+  const { parts: groups, samples } = said();
+  return JSON.stringify([groups, samples].map((all) => [...all].filter(([, value]) => value).sort()));
+}
+
+// What is known now, as probabilities of all; with no other answers than the manifest follows, what it says.
 function learn() {
   if (!asking) return;
   learned = relearn(said());
-  const given = [...said().parts.values(), ...said().samples.values()].some((value) => value);
-  probability = given ? modelled.slice() : modelled;
-  if (given) view.rows.forEach((row, i) => { probability[row] = sigmoid(learned.logOdds[i]); });
+  const same = lesson() === lessonBefore;
+  probability = same ? modelled : modelled.slice();
+  if (!same) view.rows.forEach((row, i) => { probability[row] = sigmoid(learned.logOdds[i]); });
   rank();
 }
 
@@ -59,7 +66,7 @@ function paintQuestion() {
   $("asked").hidden = over;
   $("answered").hidden = !over;
   $("ask-further").hidden = !question;
-  for (const button of document.querySelectorAll("#ask-undo, #answered-undo")) button.disabled = !state.history.length;
+  for (const button of document.querySelectorAll("#ask-undo, #answered-undo")) button.disabled = !undoable();
   $("gain").textContent = little ? "Three more answers would change hardly any image."
     : `Three more answers would change about ${number(gain)} ${gain === 1 ? "image" : "images"}.`;
   if (over) return;
@@ -100,6 +107,12 @@ function answer(value) {
   else state.history.push(["sample", sample, 0]);
   replay();
   taught();
+  if (view.rows.every((row) => probability[row] > data.threshold)) {
+    undo();
+    $("effect").textContent = "By this answer nothing would belong, so it is not taken: mark what does belong.";
+    say($("effect").textContent);
+    return;
+  }
   arrange();
   const moved = before.filter((keep, row) => keep !== keeps(row)).length;
   $("effect").textContent = `${SAID[value]}: ${number(moved)} ${moved === 1 ? "image" : "images"} changed.`;
