@@ -229,7 +229,7 @@ class Inquiry:
     def _question(self, asked: rule.Question, probability: NDArray[np.float64]) -> Question:
         about = f"{asked.gain:,.0f} images" if asked.gain >= 1.5 else "1 image"
         why = {
-            "likely": f"more likely foreign than all else; the answer should set {about} right",
+            "likely": f"nothing else is likelier not to belong; the answer should set {about} right",
             "doubt": f"in doubt; the answer should set {about} right",
             "check": "other answers contradict yours: look again, the later answer counts",
             "sample": f"near even odds, like its neighbours; the answer should set {about} right",

@@ -270,6 +270,7 @@ def test_a_cleaning_is_prepared(tmp_path):
     estimator = SimpleNamespace(
         history_=[{}],
         threshold_=0.5,
+        offset_=-0.3,
         scores_=-LOG_ODDS,
         inquiry_=SimpleNamespace(rules=LOG_ODDS, said=Answers({0: 1})),
         outlier_probability_=PROBABILITY,
@@ -280,7 +281,8 @@ def test_a_cleaning_is_prepared(tmp_path):
     )
     shown = review(found, estimator, tmp_path / "photos", tmp_path / "a b" / "out")
     assert shown.originals == "../../photos/" and shown.sizes == {0: (18, 48)}
-    np.testing.assert_allclose(shown.view.log_odds, LOG_ODDS)
+    np.testing.assert_allclose(shown.view.log_odds + shown.view.cut, LOG_ODDS)
+    assert shown.view.cut == 0.3
     assert len(shown.heat) == 60 and shown.heat[7].shape == (18, 24)
     estimator.history_ = []
     assert review(found, estimator, tmp_path / "photos", tmp_path / "out").heat == {}
@@ -875,10 +877,13 @@ GIVEN = Answers({0: 1, 1: -1, 4: 0}, {1: 1, 30: -1, 7: 0})
 
 
 def test_a_page_begins_with_the_answers_that_it_was_given(visit, tmp_path):
-    now = expit(learned(GIVEN).log_odds)
-    page = visit(rows := [*map(scored, NAMES, now), UNREADABLE, DUPLICATE], view=ASKING._replace(said=GIVEN))
+    cut = np.log(2)
+    now = expit(learn(SPACE, PARTS, LOG_ODDS - cut, GIVEN).log_odds + cut)
+    rows = [*(scored(name, p, 2 / 3) for name, p in zip(NAMES, now, strict=True)), UNREADABLE, DUPLICATE]
+    view = ASKING._replace(said=GIVEN, log_odds=LOG_ODDS - cut, cut=cut)
+    page = visit(rows, threshold=2 / 3, view=view)
     assert page.evaluate("probability === modelled") and page.locator("#undo").is_disabled()
-    np.testing.assert_allclose(page.evaluate("[...learned.logOdds].map(sigmoid)"), now, atol=1e-3)
+    np.testing.assert_allclose(page.evaluate("view.rows.map((_, i) => chanceOf(i))"), now, atol=1e-3)
     first = table(page, tmp_path / "reviewed.csv")
     assert [first[i]["answer"] for i in (1, 30, 7, 8)] == ["no", "yes", "mixed", ""]
     assert [row["keep"] for row in first[:60]] == [str(row.keep).lower() for row in rows[:60]]

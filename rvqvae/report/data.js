@@ -30,6 +30,7 @@ const view = data.view && {
   scale: Float32Array.from(data.view.scale),
   codes: decoded(data.view.codes, Int8Array),
   points: decoded(data.view.points, Uint16Array),
+  // As all log odds here, less the cut: above 0 an image does not belong.
   logOdds: data.view.rule && decoded(data.view.log_odds, Float64Array),
 };
 const inView = new Map(view?.rows.map((row, i) => [row, i]));

@@ -60,7 +60,9 @@ class View(NamedTuple):
     groups: NDArray[np.integer] | None = None
     """(M,) the group of each, -1 for none; without them the page asks nothing."""
     log_odds: NDArray[np.float64] | None = None
-    """(M,) of being an outlier, by the judge alone; belongs to the groups."""
+    """(M,) of being an outlier, by the judge alone, less the ``cut``; belongs to the groups."""
+    cut: float = 0.0
+    """Log odds above which an image is an outlier."""
     said: Answers = Answers()
     """What was answered of the groups and pictures before."""
 
@@ -216,6 +218,7 @@ def _of_questions(view: View, vectors: Quantised) -> dict[str, Any]:
         "parts": parts,
         "run": rule.run_of(vectors, view.groups),
         "log_odds": _base64(view.log_odds.astype("<f8")),
+        "cut": view.cut,
         "rule": figures | {"length": rule.Space.of(vectors).length},
     }
 

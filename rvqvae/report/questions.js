@@ -4,7 +4,7 @@ const EXAMPLES = 12;
 const ALL = 300; // of a group are shown at most
 const PLANNED = 8;
 const WHY = {
-  likely: "Asked because they may well not belong.", doubt: "Asked because it is unclear.",
+  likely: "Asked because nothing else is likelier not to belong.", doubt: "Asked because it is unclear.",
   check: "Asked again: your answer contradicts the others.", sample: "Asked because it is unclear.",
 };
 const SAID = { "-1": "Belongs", 1: "Does not belong", 0: "Left open" };
@@ -28,13 +28,15 @@ function lesson() {
   return JSON.stringify([groups, samples].map((all) => [...all].filter(([, value]) => value).sort()));
 }
 
+const chanceOf = (i) => sigmoid(learned.logOdds[i] + data.view.cut);
+
 // What is known now, as probabilities of all; with no other answers than the manifest follows, what it says.
 function learn() {
   if (!asking) return;
   learned = relearn(said());
   const same = lesson() === lessonBefore;
   probability = same ? modelled : modelled.slice();
-  if (!same) view.rows.forEach((row, i) => { probability[row] = sigmoid(learned.logOdds[i]); });
+  if (!same) view.rows.forEach((row, i) => { probability[row] = chanceOf(i); });
   rank();
 }
 
@@ -75,7 +77,7 @@ function paintQuestion() {
   const step = answers.size + confirmed.size + said().samples.size + 1;
   $("step").textContent = step > PLANNED ? `Question ${number(step)}` : `Question ${step} of about ${PLANNED}`;
   $("questions-title").textContent = single ? "Does this one belong?" : "Do these belong?";
-  const share = members.reduce((sum, i) => sum + sigmoid(learned.logOdds[i]), 0) / members.length;
+  const share = members.reduce((sum, i) => sum + chanceOf(i), 0) / members.length;
   $("ask-about").textContent = `${single ? nameOf(view.rows[members[0]]) : `${number(members.length)} images that look alike`}, `
     + `so far ${Math.round(100 * (1 - share))} % likely to belong. ${WHY[question.why]}`;
   $("samples").classList.toggle("single", single);
