@@ -3,6 +3,7 @@
     python -m pipelines.imsat                                # the committed sample: 5,000 digits
     python -m pipelines.imsat --root ROOT --seeds [0,1,2]    # all 70,000 (ROOT as torchvision stores them)
     python -m pipelines.imsat --root ROOT --only [IMSAT-VAT,hash-VAT]
+    python -m pipelines.imsat --images DOMAIN.npz --only [IMSAT-VAT,IMSAT-affine,IMSAT-VAT-affine]
 
 As in the paper, a method learns from all images and is measured on the same images; labels serve the
 measures alone. Published figures: Hu et al. 2017, tables 3 and 5. The same command goes on where it stopped,
@@ -32,7 +33,7 @@ from data.recipes import load
 from pipelines.common.command import exit_status
 from pipelines.common.store import claim, read_rows, write_rows
 from pipelines.common.tables import Sheet, as_markdown, as_rich, spread
-from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances, neighbour_distances
+from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances, nearest_distances
 from rvqvae.errors import InputError
 from rvqvae.features.pretrained import extract_views
 from rvqvae.figures import generation_figure
@@ -44,8 +45,10 @@ from rvqvae.tracking.runs import Tracker
 Numbers = dict[str, float]
 BITS, QUERIES, NEAREST, RADIUS = 16, 100, 500, 2
 """Of the hash protocol: bits, queries of each class, the k of P@k, the Hamming distance of P@r."""
-CLUSTER_EPOCHS, HASH_EPOCHS = 30, 15
+CLUSTER_EPOCHS, HASH_EPOCHS = 16, 15
 """On all 70,000 images; the paper has 50 for clusters."""
+FEWER = 4
+"""So many times the epochs for a smaller set, which are fewer steps nevertheless."""
 SHOWN = 16
 MEASURES = {
     "cluster": {"accuracy": "ACC", "nmi": "NMI"},
@@ -67,22 +70,41 @@ NEIGHBOURS = {"mean": 9.998, "min": 2.718, "median": 10.304, "max": 19.003}
 """Statistics of the distances that the authors released, of pixels / 128 - 1; in truth to the 11th."""
 
 
+Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def digits_of(root: str | None) -> Labelled:
+    """All 70,000 in ``root``, or the committed sample."""
+    halves = (
+        [load("mnist", root)] if root is None else [load("mnist", root, train) for train in (True, False)]
+    )
+    return np.concatenate([x for x, _ in halves]), np.concatenate([y for _, y in halves])
+
+
+def images_of(path: str) -> Labelled:
+    """``x`` uint8 (N, H, W) or (N, H, W, 3) and the kinds ``y`` (N,) of a .npz, numbered from 0."""
+    try:
+        with np.load(path) as file:
+            return file["x"], np.unique(file["y"], return_inverse=True)[1]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"images={path!r} is no .npz with x and y: {error}") from error
+
+
 class Digits:
-    """The images, what is known of them, and the folder of the results."""
+    """The images, digits or others, what is known of them, and the folder of the results."""
 
     def __init__(
-        self, root: str | None, seed: int, epochs: int | None, out: Path, device: str | None
-    ) -> None:
-        halves = (
-            [load("mnist", root)] if root is None else [load("mnist", root, train) for train in (True, False)]
-        )
-        self.images = np.concatenate([x for x, _ in halves])
-        self.labels = np.concatenate([y for _, y in halves])
+        self, root: str | None, seed: int, epochs: int | None, out: Path, device: str | None,
+        images: str | None = None,
+    ) -> None:  # fmt: skip
+        self.images, self.labels = digits_of(root) if images is None else images_of(images)
+        self.kinds = int(self.labels.max()) + 1
+        self.published = images is None
         self.full, self.seed, self.epochs, self.out, self.device = root is not None, seed, epochs, out, device
 
     def options(self, epochs: int) -> dict[str, Any]:
         """Of a training of ``epochs`` passes over the full set; over the sample more, but fewer steps."""
-        given = self.epochs or (epochs if self.full else 4 * epochs)
+        given = self.epochs or (epochs if self.full else FEWER * epochs)
         return {"epochs": given, "random_state": self.seed, "device": self.device}
 
     @cached_property
@@ -91,7 +113,8 @@ class Digits:
         path = self.out / "distances.npz"
         if not path.exists():
             flat = torch.from_numpy(self.images.reshape(len(self.images), -1)) / 128 - 1
-            kept = {str(t): neighbour_distances(flat, t).numpy() for t in (10, 11)}
+            nearest = nearest_distances(flat, 11).numpy()
+            kept = {"10": nearest[:, 9], "11": nearest[:, 10]}
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, **kept)
         with np.load(path) as arrays:
@@ -121,22 +144,24 @@ def measured(digits: Digits, name: str, labels: NDArray[np.int64]) -> Numbers:
 
 def k_means(digits: Digits) -> Numbers:
     x = digits.images.reshape(len(digits.images), -1).astype(np.float32)
-    return measured(digits, "k-means", KMeans(10, n_init=1, random_state=digits.seed).fit_predict(x))
+    return measured(
+        digits, "k-means", KMeans(digits.kinds, n_init=1, random_state=digits.seed).fit_predict(x)
+    )
 
 
 def joint_k_means(digits: Digits) -> Numbers:
-    found = KMeans(10, n_init=1, random_state=digits.seed).fit_predict(digits.joint)
+    found = KMeans(digits.kinds, n_init=1, random_state=digits.seed).fit_predict(digits.joint)
     return measured(digits, "joint-k-means", found)
 
 
 def joint_imsat(digits: Digits) -> Numbers:
-    model = IMSAT(hidden=(400, 400), learning_rate=5e-3, **digits.options(8))
+    model = IMSAT(n_clusters=digits.kinds, hidden=(400, 400), learning_rate=5e-3, **digits.options(8))
     return measured(digits, "joint-IMSAT", model.fit_predict(digits.joint))
 
 
 def imsat(name: str, **changes: Any) -> Callable[[Digits], Numbers]:
     def run(digits: Digits) -> Numbers:
-        model = IMSAT(**digits.options(CLUSTER_EPOCHS) | changes)
+        model = IMSAT(n_clusters=digits.kinds, **digits.options(CLUSTER_EPOCHS) | changes)
         return measured(digits, name, model.fit(digits.images, distances=digits.known).labels_)
 
     return run
@@ -192,6 +217,8 @@ METHODS: dict[str, tuple[str, Callable[[Digits], Numbers]]] = {
     "deep-RIM": ("cluster", imsat("deep-RIM", augmentations=())),
     "IMSAT-RPT": ("cluster", imsat("IMSAT-RPT", augmentations=("rpt",))),
     "IMSAT-VAT": ("cluster", imsat("IMSAT-VAT")),
+    "IMSAT-affine": ("cluster", imsat("IMSAT-affine", augmentations=("affine",))),
+    "IMSAT-VAT-affine": ("cluster", imsat("IMSAT-VAT-affine", augmentations=("vat", "affine"))),
     "joint-k-means": ("cluster", joint_k_means),
     "joint-IMSAT": ("cluster", joint_imsat),
     "hash-PCA": ("hash", pca_codes),
@@ -221,6 +248,7 @@ def run(
     seeds: tuple[int, ...] = (0,),
     epochs: int | None = None,
     root: str | None = None,
+    images: str | None = None,
     out: str = "runs/imsat",
     device: str | None = None,
     tracking: bool = True,
@@ -228,11 +256,12 @@ def run(
     """Measure IMSAT.
 
     Args:
-        only: methods, all without it: k-means, linear-RIM, deep-RIM, IMSAT-RPT, IMSAT-VAT, joint-k-means,
-            joint-IMSAT, hash-PCA, hash-RIM, hash-VAT
+        only: methods, all without it: k-means, linear-RIM, deep-RIM, IMSAT-RPT, IMSAT-VAT, IMSAT-affine,
+            IMSAT-VAT-affine, joint-k-means, joint-IMSAT, hash-PCA, hash-RIM, hash-VAT
         seeds: of the trainings and the queries
         epochs: of every training, in place of the defaults
         root: folder with the full set; the committed sample without it
+        images: a .npz of other images, uint8 x, and their kinds y, to cluster in place of digits
         out: folder of the results
         device: cpu or cuda
         tracking: report to MLflow
@@ -244,20 +273,27 @@ def run(
         raise InputError(f"seeds={list(seeds)} are out of range: give at least one, each >= 0")
     if epochs is not None and epochs < 1:
         raise InputError(f"epochs={epochs} is out of range: it must be >= 1")
-    claim(folder, {"full_set": root is not None, "epochs": epochs or 0})
+    if images is not None and root is not None:
+        raise InputError(f"root={root!r} and images={images!r} are two sets: give one of them")
+    wanted = only or [name for name, (kind, _) in METHODS.items() if images is None or kind == "cluster"]
+    if images is not None and (hashes := [name for name in wanted if METHODS[name][0] == "hash"]):
+        raise InputError(f"only={hashes} make hash codes, which are measured on digits: leave images out")
+    claim(
+        folder, {"full_set": root is not None, "epochs": epochs or 0} | ({"images": images} if images else {})
+    )
     rows = read_rows(folder / "rows.csv", Row)
     params = {"only": only, "seeds": seeds, "epochs": epochs, "full_set": root is not None}
     with Tracker("imsat", run_name="imsat", params=params, directory=folder, enabled=tracking) as tracker:
         for seed in seeds:
-            digits = Digits(root, seed, epochs, folder, device)
-            for name in only or METHODS:
+            digits = Digits(root, seed, epochs, folder, device, images)
+            for name in wanted:
                 if (name, seed) not in {row[:2] for row in rows}:
                     console.print(f"{name}, seed {seed}", highlight=False)
                     rows.append(measure(digits, name))
                     write_rows(folder / "rows.csv", Row, rows)
                     numbers = {f"{name}/{key}": getattr(rows[-1], key) for key in MEASURES[METHODS[name][0]]}
                     tracker.metrics(numbers, step=seed)
-        made = [*sheets(rows, digits), check(digits)]
+        made = [*sheets(rows, digits), *([check(digits)] if digits.published else [])]
         for sheet in made:
             console.print(as_rich(sheet))
         tracker.text(as_markdown(made), "table.md")
@@ -289,7 +325,7 @@ def sheets(rows: list[Row], digits: Digits) -> list[Sheet]:
                 for key in measures:
                     cells += [
                         spread([getattr(row, key) for row in here]),
-                        PUBLISHED.get(name, {}).get(key, ""),
+                        PUBLISHED.get(name, {}).get(key, "") if digits.published else "",
                     ]
                 seconds = f"{np.mean([row.seconds for row in here]):.0f}"
                 lines.append([name, *cells, target(name, here, digits.full), str(len(here)), seconds])
@@ -323,13 +359,13 @@ def check(digits: Digits) -> Sheet:
 def clusters_figure(digits: Digits) -> Figure | None:
     """A row of images, drawn at random, for each cluster; those of another digit than most are framed."""
     path = digits.out / f"IMSAT-VAT-seed{digits.seed}.npz"
-    if not path.exists():
+    if not path.exists() or digits.kinds > SHOWN:
         return None
     with np.load(path) as arrays:
         found = arrays["labels"]
     draw, rows, captions, framed = np.random.default_rng(0), {}, {}, {}
-    counts = [np.bincount(digits.labels[found == k], minlength=10) for k in range(10)]
-    for k in sorted(range(10), key=lambda k: int(counts[k].argmax())):
+    counts = [np.bincount(digits.labels[found == k], minlength=digits.kinds) for k in range(digits.kinds)]
+    for k in sorted(range(digits.kinds), key=lambda k: int(counts[k].argmax())):
         members = np.flatnonzero(found == k)
         if len(members):
             title, some = f"cluster {k}", draw.permutation(members)[:SHOWN]
@@ -338,7 +374,7 @@ def clusters_figure(digits: Digits) -> Figure | None:
             framed[title] = digits.labels[some] != counts[k].argmax()
     accuracy = clustering_accuracy(digits.labels, found)
     note = (
-        f"IMSAT (VAT), {len(found):,} digits without labels: accuracy {accuracy:.3f}. Framed: another digit."
+        f"IMSAT (VAT), {len(found):,} images without labels: accuracy {accuracy:.3f}. Framed: another kind."
     )
     return generation_figure(rows, captions, framed, columns=SHOWN, note=note)
 

@@ -13,6 +13,7 @@ from torch import nn
 from rvqvae.clustering.augmentation import (
     adversarial_direction,
     affine,
+    nearest_distances,
     neighbour_distances,
     unit_steps,
 )
@@ -223,7 +224,10 @@ def test_where_nothing_changes_the_step_is_random_but_of_length_1():
 def test_neighbour_distances_equal_those_of_scikit_learn(n, d, t, block, seed):
     x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
     count = min(t, n - 1)
-    expected = NearestNeighbors(n_neighbors=count).fit(x).kneighbors()[0][:, -1]
+    every = NearestNeighbors(n_neighbors=count).fit(x).kneighbors()[0]
+    expected = every[:, -1]
+    nearest = nearest_distances(torch.from_numpy(x), t, block=block)
+    np.testing.assert_allclose(nearest, every, rtol=1e-3, atol=2e-3)
     found = neighbour_distances(torch.from_numpy(x), t, block=block)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
     shifted = neighbour_distances(torch.from_numpy(x), t, shift=torch.from_numpy(x.mean(0)))

@@ -52,7 +52,7 @@ def test_clusters_of_digits_beat_k_means(digits, agreement):
 
 def test_without_augmentation_or_training_clusters_are_worse(digits, agreement):
     x, y = digits
-    assert adjusted_rand_score(y, clusters_of(x, augmentations=())) < agreement - 0.1
+    assert adjusted_rand_score(y, clusters_of(x, augmentations=())) < agreement - 0.05
     assert adjusted_rand_score(y, clusters_of(x, epochs=1)) < agreement - 0.1
 
 

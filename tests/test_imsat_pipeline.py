@@ -41,3 +41,20 @@ def test_methods_are_measured_once_and_kept(tmp_path, monkeypatch):
     assert "## cluster" in table and "±" in table and "## hash" in table
     with pytest.raises(InputError, match="another experiment, with full_set=False"):
         run(tmp_path, only=("k-means",), root="elsewhere")
+
+
+def test_other_images_are_clustered_into_their_own_kinds(tmp_path):
+    draw = np.random.default_rng(0)
+    kinds = np.repeat([3, 5, 9], 20)
+    images = (np.eye(64)[kinds].reshape(-1, 8, 8) * 200 + draw.integers(0, 20, (60, 8, 8))).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", x=images, y=kinds)
+    given = {"images": str(tmp_path / "set.npz")}
+    rows = run(tmp_path / "out", only=("k-means", "IMSAT-VAT-affine"), **given)
+    assert float(rows[0]["accuracy"]) == 1 and 1 / 3 <= float(rows[1]["accuracy"]) <= 1
+    assert ".532" not in (tmp_path / "out" / "table.md").read_text(), "published figures are of digits"
+    for arguments, message in (
+        ({"root": "elsewhere"}, "two sets"), ({"only": ("hash-PCA",)}, "measured on digits"),
+        ({"images": str(tmp_path / "none.npz")}, "no .npz with x and y"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            run(tmp_path / "other", **given | {"only": ("k-means",)} | arguments)

@@ -22,7 +22,7 @@ WITHIN = 0.02
 class PublishedAE(Autoencoder):
     """The network that the published row is of; rows of 784 values in [0, 1]."""
 
-    epochs: int = 4
+    epochs: int = 20
     batch_size: int = 50
 
     def _network(self, shape: tuple[int, ...]) -> Network:
@@ -60,7 +60,7 @@ def published(bench: Bench) -> Iterator[Row]:
     for digit, figure in enumerate(PUBLISHED):
         normal = images[labels == digit]
         low, high = normal.min(), normal.max()
-        model = bench.fit(PublishedAE(), (normal - low) / (high - low))
+        model = bench.fit_rounded(PublishedAE(), (normal - low) / (high - low))
         scores = model.score_samples((new - low) / (high - low))
         found.append(float(roc_auc_score(truth == digit, scores)))
         yield Row(f"AUROC, digit {digit}", found[-1], f"{figure:.3f}", figure - WITHIN, figure + WITHIN)

@@ -72,20 +72,35 @@ def neighbour_distances(
 ) -> Tensor:
     """(N,) float32 Euclidean distance of each of N samples (N, d) to its ``neighbour``-th nearest other one.
 
-    Exact, by comparing all pairs, a ``block`` of rows at a time; with fewer other samples, the farthest.
+    With fewer other samples, the farthest. Else as `nearest_distances`.
+    """
+    return nearest_distances(samples, neighbour, shift=shift, block=block, progress=progress)[:, -1]
+
+
+def nearest_distances(
+    samples: Tensor,
+    neighbours: int,
+    *,
+    shift: Tensor | None = None,
+    block: int = 1024,
+    progress: Callable[[int], object] | None = None,
+) -> Tensor:
+    """(N, neighbours) float32 Euclidean distances of N samples (N, d) to the nearest others, rising.
+
+    Exact, by comparing all pairs, a ``block`` of rows at a time; with fewer other samples, as many columns.
     ``shift`` (d,), such as the mean, is subtracted first, for precision. ``progress`` is told the rows done.
     """
     samples = samples.float()
     if shift is not None:
         samples = samples - shift
-    count = min(neighbour, len(samples) - 1)
+    count = min(neighbours, len(samples) - 1)
     parts = []
     for start in range(0, len(samples), block):
         rows = samples[start : start + block]
         distance = torch.cdist(rows, samples, compute_mode="use_mm_for_euclid_dist")
         # A sample is no neighbour of its own.
         distance[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = torch.inf
-        parts.append(distance.topk(count, largest=False).values[:, -1])
+        parts.append(distance.topk(count, largest=False).values)
         if progress is not None:
             progress(start + len(rows))
     return torch.cat(parts)

@@ -11,7 +11,7 @@ from torch import Tensor
 from rvqvae.clustering.augmentation import adversarial_direction, affine, neighbour_distances, unit_steps
 from rvqvae.clustering.network import Perceptron, untouched_statistics
 from rvqvae.clustering.objective import Code
-from rvqvae.devices import in_double
+from rvqvae.devices import bfloat16_pays, in_double
 from rvqvae.errors import InputError
 from rvqvae.optimization import Loop, generator_of
 
@@ -105,25 +105,34 @@ def train(
         network.parameters(), steps * batch, epochs=settings.epochs, batch_size=batch,
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, seed=seed,
     )  # fmt: skip
-    generator = torch.Generator(samples.device).manual_seed(seed)
+    generator, kind = torch.Generator(samples.device).manual_seed(seed), samples.device.type
+
+    def predict(x: Tensor) -> Tensor:
+        with torch.autocast(kind, torch.bfloat16, enabled=bfloat16_pays(kind)):
+            return network(x).float()
 
     def loss_of(rows: Tensor) -> dict[str, Tensor]:
+        # Within one outer context the weights are rounded once for all passes of a step.
+        with torch.autocast(kind, enabled=False):
+            return losses(rows)
+
+    def losses(rows: Tensor) -> dict[str, Tensor]:
         rows = rows.to(samples.device)
         chosen = samples[rows]
         x = known.scale(chosen)
-        logits = network(x)
+        logits = predict(x)
         length = settings.radius * known.distances[rows, None]
         moved = {}
         with untouched_statistics(network):
             for name in settings.augmentations:
                 if name == "vat":
-                    direction = adversarial_direction(network, code.divergence, x, logits, generator)
+                    direction = adversarial_direction(predict, code.divergence, x, logits, generator)
                     other = x + length * direction
                 elif name == "rpt":
                     other = x + length * unit_steps(x, generator)
                 else:
                     other = known.scale(affine(chosen.float(), generator))
-                moved[name] = code.divergence(logits.detach(), network(other)).mean()
+                moved[name] = code.divergence(logits.detach(), predict(other)).mean()
         terms = code.terms(logits)
         augmentation = sum(moved.values(), torch.zeros((), device=x.device))
         return {"loss": augmentation - settings.information * terms["information"], **terms, **moved}
