@@ -85,10 +85,11 @@ def _sheet(source: Source, side: Side, names: Sequence[str]) -> Image.Image:
 def _renderable(sheet: Image.Image, width: int) -> RenderableType:
     """As the terminal can show it: by its graphics protocol, or by half blocks."""
     try:
-        from textual_image.renderable import Image as Protocol
+        from textual_image.renderable import Image as Found
+        from textual_image.renderable import SixelImage, TGPImage
     except ImportError:
         return half_blocks(sheet, width)
-    return Protocol(sheet, width=width)
+    return Found(sheet, width=width) if Found in (SixelImage, TGPImage) else half_blocks(sheet, width)
 
 
 def half_blocks(picture: Image.Image, width: int) -> Text:
