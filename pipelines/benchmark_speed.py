@@ -20,6 +20,9 @@ Both sides of a ratio take turns, so that a busy machine slows both; a ratio is 
   128 x 49 x 64 values.
 - sampling: the incremental sampler against the network at every position, of which only the forward passes
   count, in float32; and images of 28 x 28 per minute, drawn, decoded and as uint8.
+- answers: eight answers about groups, each learned from and followed by interval and questions, of 1,000,
+  20,000 and a million samples of 96 dimensions in Python, of 1,000 and 20,000 on the review page in Chromium,
+  drawing included; the aim is .3 seconds each, 5 for a million.
 """
 
 from __future__ import annotations
@@ -28,10 +31,12 @@ import argparse
 import contextlib
 import io
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import NamedTuple
@@ -47,8 +52,12 @@ from pipelines.common.command import exit_status
 from pipelines.generation.settings import Settings
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.io.arrays import as_nchw
+from rvqvae.io.manifest import Row
 from rvqvae.membership import Membership
+from rvqvae.membership.answers import Quantised
 from rvqvae.priors import GatedPixelCNN
+from rvqvae.questions import Inquiry
+from rvqvae.report import Pictures, View, write_report
 from rvqvae.vqvae.codebook import Codebook, quantize_by_set, straight_through
 from rvqvae.vqvae.inference import decode_codes, reconstruction_errors
 from rvqvae.vqvae.model import TwoCodebookVQVAE
@@ -288,7 +297,75 @@ def sampling(rounds: int, images: int = 128) -> Iterator[Line]:
     yield Line("sampling 28 x 28 images", "the aim", "images/min", speed, 2000, speed / 2000, 1.0)
 
 
-PARTS = {"training": training, "error": error, "quantiser": quantiser, "sampling": sampling}
+# Answers
+
+
+def answers(rounds: int, width: int = 96, said: int = 8) -> Iterator[Line]:
+    for n, aim in ((1000, 200), (20_000, 200), (1_000_000, 12)):
+        rng = np.random.default_rng(0)
+        groups = rng.integers(32, size=n)
+        vectors = rng.normal(size=(32, width)).astype(np.float32)[groups]
+        for begin in range(0, n, 50_000):
+            part = vectors[begin : begin + 50_000]
+            part += rng.standard_normal(part.shape, np.float32)
+        log_odds = rng.normal(-1, 2, n)
+        inquiry = Inquiry(Quantised.of(vectors), groups, log_odds)
+        inquiry.ask(3, 0.0)
+
+        def ours(inquiry: Inquiry = inquiry) -> float:
+            for step in range(said):
+                inquiry.answer({inquiry.ask(3, 0.0)[0].id: bool(step % 2)}, 0.0)
+                inquiry.interval(0.0, (-4.0, 4.0))
+            return 60 * said
+
+        turns = [rate(ours) for _ in range(1 if n > 100_000 else rounds)]
+        yield Line(
+            f"answers, {n:,} samples", "the aim", "a minute", speed := min(turns), aim, speed / aim, 1.0
+        )
+        if n <= 20_000 and (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
+            speed = page_speed(chromium, View(vectors, rng.random((n, 2)), groups, log_odds), said)
+            yield Line(f"on the page, {n:,}", "the aim", "a minute", speed, aim, speed / aim, 1.0)
+
+
+def page_speed(chromium: str, view: View, said: int) -> float:
+    """Answers a minute on a review page, each until it is drawn."""
+    from playwright.sync_api import sync_playwright
+
+    n, p = len(view.vectors), 1 / (1 + np.exp(-view.log_odds))
+    rows = [Row(f"{i}.png", str(i), "ok", -float(v), float(v), v <= 0.5, "") for i, v in enumerate(p)]
+    counts = {"images": n, "kept": n, "dropped": 0, "unreadable": 0, "duplicates": 0}
+    rate = {"contamination": 0.2, "contamination_interval": [0.1, 0.3], "verdict": "contaminated"}
+    pictures = Pictures(np.zeros((n, 1, 16, 16), np.uint8), np.arange(n))
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        path = Path(folder) / "report.html"
+        write_report(
+            path, title="", summary=counts | rate, rows=rows, threshold=0.5, pictures=pictures, view=view
+        )
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        took = page.evaluate(
+            """async (said) => {
+              const begin = performance.now();
+              for (let step = 0; step < said; step++) {
+                answer(step % 2 ? 1 : -1);
+                await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+              }
+              return performance.now() - begin;
+            }""",
+            said,
+        )
+        browser.close()
+    return 60_000 * said / float(took)
+
+
+PARTS = {
+    "training": training,
+    "error": error,
+    "quantiser": quantiser,
+    "sampling": sampling,
+    "answers": answers,
+}
 
 
 def benchmark(parts: list[str], rounds: int) -> None:
@@ -311,7 +388,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", choices=PARTS, help="one part of the four")
+    parser.add_argument("--only", choices=PARTS, help="one of the parts")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each comparison (default: 3)")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
