@@ -123,7 +123,7 @@ class Digits:
     @cached_property
     def joint(self) -> NDArray[np.float32]:
         """The view that the command `rvqvae cluster` compares images by."""
-        views = extract_views(self.images[:, None], device=self.device)
+        views = extract_views(self.images[:, None], device=self.device)[:4]
         return JointView.fit(views)(views)
 
     @property

@@ -34,7 +34,7 @@ from pipelines.common.domains import Folder, Scenario
 from pipelines.common.store import append_row, claim, read_rows, write_rows
 from pipelines.common.tables import as_markdown, as_rich
 from pipelines.judging import figures, peers, review, tables
-from pipelines.judging.cases import Case, Decision, Row, Vector
+from pipelines.judging.cases import Case, Decision, Row, Vector, domains_of
 from pipelines.judging.mixtures import DRAWS, own_scenarios
 from pipelines.judging.own import OWN
 from pipelines.judging.review import REVIEWERS, Review, User
@@ -156,6 +156,8 @@ def suite(
         enabled=tracking,
     )
     with parent:
+        if leave_out and isinstance(source, Folder):
+            domains_of(source, Path(views)).prepare()
         job = Job(source, place, Path(views), asked, leave_out)
         rows = fill(job, scenarios, (*methods, *reviewers), processes, console)
         report(parent, job, scenarios, rows, console)

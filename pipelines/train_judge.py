@@ -2,11 +2,12 @@
 
     uv run python -m pipelines.train_judge                          # judge.json from data/judge_table.npz
     uv run python -m pipelines.train_judge --suite ../shared/suite --datasets ../shared/datasets
-                                                                    # the table itself, from images
+                                                                    # metric and table too, from images
 
 The second takes a folder of domains, each a .npz with ``x`` uint8 (N,H,W) or (N,H,W,3) and, where it has
 kinds, ``y`` int; images of your own count as well. Sets are drawn at random: another domain among this one,
-five others, one kind among the others of its domain, planted defects, nothing. No image goes into the table.
+five others, one kind among the others of its domain, planted defects, nothing. Every set is described in a
+metric that has not learned from its families. No image goes into the table.
 
 It prints what the judge says of sets whose families of domains it has not seen.
 """
@@ -24,8 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jsonargparse import auto_cli
+from rich.progress import track
 
 from pipelines.common.domains import Domain, family_of, fitted
+from rvqvae.features.metric import DIRECTIONS, Metric, Scatter, learned_metric
+from rvqvae.features.metric import FILE as METRIC
 from rvqvae.membership.decision import doubt_of
 from rvqvae.membership.evidence import gather, names_of
 from rvqvae.membership.judge import FILE, Judge
@@ -37,6 +41,8 @@ ROWS, MOST, OTHERS = 30, 2500, 700
 """Rows of each set in the table; images of a domain as inliers, and as outliers."""
 PARTS = 5
 """Into which the families are divided; the judge of a set has seen none of the parts that occur in it."""
+VARIED = 5
+"""Domains of several kinds, at least, from which a metric is learned."""
 KINDS_OF_JUDGE = ("images", "any")
 """With descriptors of each view, and without, for views of other units."""
 
@@ -125,6 +131,8 @@ def some_of(kinds: np.ndarray, rng: np.random.Generator, low: float, high: float
 
 @dataclass(frozen=True)
 class Source:
+    """A folder of domains, and what of them is kept between runs."""
+
     suite: Path
     datasets: Path | None
     cache: Path
@@ -135,6 +143,33 @@ class Source:
 
     def domain(self, name: str) -> Domain:
         return domain(name, self.suite, self.datasets)
+
+    def prepare(self) -> None:
+        """Have everything kept that `metric` needs, before several processes would make it at once."""
+        for name in track(self._learned_from(), "domains"):
+            self.scatters(name)
+
+    def metric(self, without: frozenset[str]) -> Metric:
+        """Learned from the domains of all families but ``without``; with too few, the one that travels."""
+        return metric_without(self, without)
+
+    def scatters(self, name: str) -> list[Scatter]:
+        """Of each view but the pixels of a domain, kept between runs."""
+        path = self.cache / f"scatter-{name}.npz"
+        if not path.exists():
+            found = self.domain(name)
+            _, *views = self.views(name, found.images.shape[1:], MOST)
+            made = [Scatter.of(view, found.kinds[:MOST]) for view in views]
+            partial_path = path.with_suffix(".partial.npz")
+            np.savez(partial_path, *[array.astype(np.float32) for scatter in made for array in scatter])
+            partial_path.rename(path)
+        with np.load(path) as file:
+            arrays = list(file.values())
+        return [Scatter(*arrays[i : i + 3]) for i in range(0, len(arrays), 3)]
+
+    def _learned_from(self) -> list[str]:
+        # With flaws among them, a kind would seem to vary by them.
+        return [name for name in self.names() if name not in DEFECTS.values()]
 
     def views(self, name: str, form: tuple[int, ...], limit: int) -> list[np.ndarray]:
         """The views of a domain's images in a form, kept between runs."""
@@ -150,6 +185,14 @@ class Source:
             np.savez(partial_path, *[v if v.dtype == np.uint8 else v.astype(np.float16) for v in views])
             partial_path.rename(path)
         return kept_views(path)
+
+
+@cache
+def metric_without(source: Source, families: frozenset[str]) -> Metric:
+    names = [name for name in source._learned_from() if family_of(name) not in families]
+    scatters = [source.scatters(name) for name in names]
+    varied = sum(bool(scatter[0].within.any()) for scatter in scatters)
+    return Metric.fit(scatters) if varied >= VARIED else learned_metric()
 
 
 @cache
@@ -171,7 +214,8 @@ def described(seed: int, source: Source) -> dict | None:
         return None
     rng = np.random.default_rng([12, seed])
     order = rng.permutation(len(truth))
-    views = [np.concatenate(parts)[order] for parts in zip(*chosen, strict=True)]
+    raw = [np.concatenate(parts)[order] for parts in zip(*chosen, strict=True)][1:]
+    views = source.metric(frozenset(drawn.families))(raw)
     gathered = gather(views, seed)
     rows = np.sort(rng.permutation(len(truth))[:ROWS])
     return {
@@ -185,10 +229,11 @@ def described(seed: int, source: Source) -> dict | None:
 
 
 def make_table(source: Source, sets: int, processes: int) -> dict[str, np.ndarray]:
+    source.prepare()
     with get_context("fork").Pool(processes) as pool:
         found = [d for d in pool.imap(partial(described, source=source), range(sets), chunksize=4) if d]
     table = {
-        "names": np.array(names_of(4)),
+        "names": np.array(names_of(len(DIRECTIONS))),
         "x": np.concatenate([d["x"] for d in found]),
         "y": np.concatenate([d["y"] for d in found]),
         "set": np.repeat(np.arange(len(found)), [len(d["y"]) for d in found]).astype(np.int32),
@@ -306,9 +351,10 @@ def train_judge(
     processes: int = 2,
     cache: Path = Path("runs/judge"),
     table: Path = TABLE,
+    metric: Path = METRIC,
     out: Path = FILE,
 ) -> None:
-    """Make the table (with ``suite``), then the judge.
+    """Make metric and table (with ``suite``), then the judge.
 
     Args:
         suite: folder of domains; without it the table is read.
@@ -317,10 +363,13 @@ def train_judge(
         processes: processes that work.
         cache: folder of the domains' views.
         table: the table of descriptors.
+        metric: the metric of the views.
         out: the judge, JSON.
     """
     if suite is not None:
-        np.savez_compressed(table, **make_table(Source(suite, datasets, cache), sets, processes))
+        source = Source(suite, datasets, cache)
+        np.savez_compressed(table, **make_table(source, sets, processes))
+        source.metric(frozenset()).save(metric)
     known = read_table(table)
     judges = {}
     for kind in KINDS_OF_JUDGE:

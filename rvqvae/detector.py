@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from rvqvae.errors import InputError
+from rvqvae.features.metric import learned_metric
 from rvqvae.features.patch_dictionary import LearnedFeatures
 from rvqvae.features.plants import draw_plants
 from rvqvae.features.pretrained import Backbone, extract_views
@@ -38,8 +39,8 @@ BLOCK = 4096
 """Samples whose views are held at a time when scoring."""
 LEARN = 50_000
 """Samples that are learned from, drawn at random from larger sets; the others are scored by the result."""
-IMAGE_VIEWS = 4
-"""Views of an image by the embedded network, whose units the judge of images knows."""
+DEFAULT = "efficientnet_lite0"
+"""The network that travels with the package; metric and judge know its views."""
 
 
 class Judged(NamedTuple):
@@ -69,10 +70,16 @@ class Scorer(NamedTuple):
         """(N, d) the samples in the joint view."""
         return self.evidence.view(views_of(samples, self.backbone, self.device))
 
+    @property
+    def judge(self) -> Judge:
+        """The judge that travels with the package, for these views."""
+        known = self.backbone == DEFAULT and len(self.evidence.view.axes) > 1
+        return learned_judge("images" if known else "any")
+
     def _block(self, samples: Samples) -> Judged:
         views = views_of(samples, self.backbone, self.device)
         vectors = self.evidence.view(views)
-        odds = judge_of(len(views))(self.evidence(views), names_of(len(views)))
+        odds = self.judge(self.evidence(views), names_of(len(views)))
         return Judged(odds, self.evidence.group_of(vectors), vectors)
 
 
@@ -100,8 +107,7 @@ def detect(
     *,
     contamination: float | None = None,
     caution: float = 2.0,
-    backbone: Backbone = "efficientnet_lite0",
-    judge: Judge | None = None,
+    backbone: Backbone = DEFAULT,
     seed: int = 0,
     progress: Progress | None = None,
     device: str = "cpu",
@@ -109,9 +115,8 @@ def detect(
     """Learn who belongs among ``samples``.
 
     ``caution``: what a thrown-out inlier costs beside an outlier left in. ``backbone`` is as in
-    `extract_features`, or "learned" for features of the samples themselves; ``judge`` another than the one
-    that travels with the package, for measuring. Raises InputError for too few or non-finite samples, and if
-    more than half of them are identical.
+    `extract_features`, or "learned" for features of the samples themselves. Raises InputError for too few or
+    non-finite samples, and if more than half of them are identical.
     """
     tell = progress or silent
     learned = drawn(len(samples), LEARN, seed)
@@ -125,22 +130,16 @@ def detect(
     tell("features", len(few), len(few))
     gathered = gather(views, seed)
     scorer = Scorer(backbone, gathered.evidence, device)
-    judge = judge or judge_of(len(views))
-    own = Judged(judge(gathered.table, names_of(len(views))), gathered.groups, gathered.vectors)
+    own = Judged(scorer.judge(gathered.table, names_of(len(views))), gathered.groups, gathered.vectors)
     judged = own if len(few) == len(samples) else _of_all(samples, learned, own, scorer, tell)
     cut = cut_of(caution) if contamination is None else cut_at(judged.log_odds, contamination)
     interval = Interval(contamination or 0.0, contamination or 0.0)
     if contamination is None:
-        dropped, found = float((judged.log_odds > cut).mean()), rate_interval(judged.log_odds, judge.doubt)
+        dropped, found = float((judged.log_odds > cut).mean()), rate_interval(judged.log_odds, scorer.judge.doubt)
         interval = Interval(min(found.low, dropped), max(found.high, dropped))
         if len(samples) < FEWEST:
             interval = Interval(0.0, 0.5)
     return Detected(scorer, judged, learned, cut, interval, _seen(scorer, few, cut, seed))
-
-
-def judge_of(views: int) -> Judge:
-    """The judge that travels with the package, for so many views."""
-    return learned_judge("images" if views == IMAGE_VIEWS else "any")
 
 
 def drawn(n: int, most: int, seed: int) -> NDArray[np.int64]:
@@ -154,7 +153,10 @@ def views_of(
     samples: Samples, backbone: Backbone, device: torch.device | str = "cpu"
 ) -> list[NDArray[np.generic]]:
     """What membership compares samples by; of vectors, the vectors themselves."""
-    return extract_views(samples, backbone, device=device) if samples.ndim == 4 else [samples]
+    if samples.ndim != 4:
+        return [samples]
+    views = extract_views(samples, backbone, device=device)
+    return [*learned_metric()(views[1:])] if backbone == DEFAULT else views
 
 
 def _of_all(

@@ -16,7 +16,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from rvqvae.detector import Judged, Scorer, judge_of
+from rvqvae.detector import Judged, Scorer
 from rvqvae.errors import InputError
 from rvqvae.membership import answers as rule
 from rvqvae.membership.decision import Interval, rate_interval, verdict_of
@@ -338,7 +338,7 @@ class Asking(BaseEstimator):
         inquiry, cut = self.inquiry_, -self.offset_
         self._follow()
         self.contamination_ = float((~self.inlier_mask_).mean())
-        low, high = inquiry.interval(cut, judge_of(len(self._scorer.evidence.view.axes)).doubt)
+        low, high = inquiry.interval(cut, self._scorer.judge.doubt)
         self.contamination_interval_ = (min(low, self.contamination_), max(high, self.contamination_))
         self.verdict_ = verdict_of(self.contamination_interval_, len(self.scores_), self._seen)
 

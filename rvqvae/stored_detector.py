@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig, PriorConfig
-from rvqvae.detector import Scorer
+from rvqvae.detector import DEFAULT, Scorer
 from rvqvae.errors import InputError
+from rvqvae.features.metric import DIRECTIONS
 from rvqvae.features.patch_dictionary import PATCH, QUADRANTS, LearnedFeatures
 from rvqvae.membership import Evidence, JointView, names_of
 from rvqvae.membership.ellipsoid import Ellipsoid
@@ -77,7 +78,8 @@ def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu"
         None if model is None or facts["prior"] is None else _prior(arrays, facts, model).to(device).eval()
     )
     learned = facts["backbone"] == "learned" and len(shape) == 3
-    evidence = _evidence(under(arrays, "evidence"), float(facts["usual_neighbour"]), shape)
+    width = DIRECTIONS[0] if facts["backbone"] == DEFAULT and len(shape) == 3 else prod(shape)
+    evidence = _evidence(under(arrays, "evidence"), float(facts["usual_neighbour"]), width)
     backbone: Any = facts["backbone"]
     if learned:
         _check_dictionary(arrays, evidence, shape)
@@ -145,7 +147,7 @@ def _evidence_arrays(evidence: Evidence) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _evidence(tensors: Arrays, usual_neighbour: float, shape: tuple[int, ...]) -> Evidence:
+def _evidence(tensors: Arrays, usual_neighbour: float, width: int) -> Evidence:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     views = range(sum(name.startswith("view.") for name in arrays) // 3)
     view = JointView(
@@ -154,7 +156,7 @@ def _evidence(tensors: Arrays, usual_neighbour: float, shape: tuple[int, ...]) -
     widths = [view.parts[-1].stop, *(axes.shape[1] for axes in view.axes)]
     groups, references = len(arrays["centroids"]), len(arrays["reference"])
     wanted: dict[str, tuple[int, ...]] = {
-        "view.0.axes": (prod(shape), widths[1]),
+        "view.0.axes": (width, widths[1]),
         "centroids": (groups, widths[0]),
         "reference": (references, widths[0]),
         "in_core": (references,),
@@ -164,8 +166,8 @@ def _evidence(tensors: Arrays, usual_neighbour: float, shape: tuple[int, ...]) -
     for i in views:
         d = len(view.axes[i])
         wanted |= {f"view.{i}.mean": (d,), f"view.{i}.core": (d,)}
-    for i, width in enumerate(widths):
-        wanted |= {f"ellipsoid.{i}.centre": (width,), f"ellipsoid.{i}.precision": (width, width)}
+    for i, d in enumerate(widths):
+        wanted |= {f"ellipsoid.{i}.centre": (d,), f"ellipsoid.{i}.precision": (d, d)}
         wanted[f"ellipsoid.{i}.usual"] = (2,)
     check_shapes(tensors, wanted)
     if missing := set(wanted) - set(arrays):

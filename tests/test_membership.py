@@ -14,10 +14,9 @@ from sklearn.metrics import roc_auc_score
 from data.recipes import load
 from pipelines.train_judge import TABLE, read_table
 from rvqvae.contamination import contaminate
-from rvqvae.detector import detect
+from rvqvae.detector import DEFAULT, detect, views_of
 from rvqvae.errors import InputError
 from rvqvae.features.plants import EACH, draw_plants
-from rvqvae.features.pretrained import extract_views
 from rvqvae.features.statistics import STATISTICS, picture_statistics
 from rvqvae.membership import (
     CodebookEvidence,
@@ -46,7 +45,7 @@ def mixed():
     """900 digits and clothes, 20 % clothes: images, truth, views."""
     digits, clothes = (load(name)[0][:, None] for name in ("mnist", "fashion_mnist"))
     made = contaminate(digits, clothes, 0.2, 0, total=900)
-    return made.images, made.is_outlier, extract_views(made.images)
+    return made.images, made.is_outlier, views_of(made.images, DEFAULT)
 
 
 def gaussian(n_in: int, n_out: int, seed: int = 0, shift: float = 8.0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ import rvqvae.features
 from pipelines.common.domains import Folder, Scenario
 from pipelines.judging.mixtures import draw
 from pipelines.judging.tabular import Tables
+from pipelines.train_judge import Source
+from rvqvae.features.metric import Metric, learned_metric
 from rvqvae.features.pretrained import extract_views
 from rvqvae.membership import JointView
 
@@ -74,13 +76,14 @@ class Case:
     """Images uint8 (N, C, H, W), or vectors (N, d)."""
     is_outlier: NDArray[np.bool_]
     cache: Path
+    source: Folder | Tables | None = None
 
     @classmethod
     def of(cls, source: Folder | Tables, scenario: Scenario, cache: Path) -> Case:
         samples, truth = draw(source, scenario)
         if samples.ndim > 2:
             samples = samples[:, None] if samples.ndim == 3 else samples.transpose(0, 3, 1, 2)
-        return cls(scenario, np.ascontiguousarray(samples), truth, cache)
+        return cls(scenario, np.ascontiguousarray(samples), truth, cache, source)
 
     @property
     def seed(self) -> int:
@@ -88,7 +91,7 @@ class Case:
 
     @cached_property
     def views(self) -> list[NDArray[np.generic]]:
-        """As the detector's; half precision, in which they are kept, moves no distance by a thousandth."""
+        """As `extract_views`; half precision, in which they are kept, moves no distance by a thousandth."""
         if self.samples.ndim == 2:
             return [self.samples]
         digest = hashlib.sha256(self.samples.tobytes()).hexdigest()[:24]
@@ -104,11 +107,19 @@ class Case:
         return [self.samples.reshape(len(self.samples), -1), *kept]
 
     @cached_property
+    def metric(self) -> Metric:
+        """Learned without the families of this scenario."""
+        if not isinstance(self.source, Folder):
+            return learned_metric()
+        return domains_of(self.source, self.cache).metric(self.scenario.families)
+
+    @cached_property
     def joint(self) -> NDArray[np.float32]:
         """(N, d) the joint view, or the vectors themselves: what the peers see too."""
         if self.samples.ndim == 2:
             return self.samples.astype(np.float32)
-        return JointView.fit(self.views, self.seed)(self.views)
+        views = self.metric(self.views[1:])
+        return JointView.fit(views, self.seed)(views)
 
     def row(self, method: str, said: Decision, seconds: float, groups: int = 0, singles: int = 0) -> Row:
         truth, out, asked = self.is_outlier, said.is_outlier, said.asked
@@ -132,7 +143,14 @@ class Case:
         )
 
 
+@cache
+def domains_of(folder: Folder, cache: Path) -> Source:
+    """The folder's domains as the metric learns from them; what is kept goes with the sets' features."""
+    return Source(folder.root, folder.datasets, cache / features_version() / "domains")
+
+
 def features_version() -> str:
     """Of the code that makes the views, so that no views of another version are taken for its own."""
-    files = sorted(Path(rvqvae.features.__path__[0]).glob("*.py"))
+    names = ("efficientnet", "pretrained", "statistics")
+    files = [Path(rvqvae.features.__path__[0]) / f"{name}.py" for name in names]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

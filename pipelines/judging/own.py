@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -18,7 +18,7 @@ import numpy as np
 from pipelines.judging.cases import Case, Decision
 from pipelines.judging.review import Review, User
 from pipelines.train_judge import Table, read_table
-from rvqvae import RobustVQVAE, detector, questions
+from rvqvae import RobustVQVAE, detector
 from rvqvae.errors import InputError
 from rvqvae.membership import Judge
 from rvqvae.questions import Question
@@ -104,29 +104,26 @@ def said_by(est: RobustVQVAE) -> Decision:
 
 @contextmanager
 def measured(case: Case, leave_out: bool) -> Iterator[None]:
-    """While it lasts, a fit to the case reads the kept views and, to leave out, asks a judge of its own."""
-    judge_of, views_of = detector.judge_of, detector.views_of
+    """While it lasts, a fit to the case reads the kept views and, to leave out, has metric and judge of its
+    own."""
+    extract_views = detector.extract_views
 
-    def kept(samples, *rest):
+    def kept(samples, *args, **options):
         known = samples.shape == case.samples.shape and (samples == case.samples).all()
-        return case.views if known else views_of(samples, *rest)
+        return case.views if known else extract_views(samples, *args, **options)
 
-    def judge(views: int) -> Judge:
-        if not leave_out or case.samples.ndim == 2:
-            return judge_of(views)
-        return left_out(case.scenario.families, views)
-
-    with (
-        patch.object(detector, "views_of", kept),
-        patch.object(detector, "judge_of", judge),
-        patch.object(questions, "judge_of", judge),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(detector, "extract_views", kept))
+        if leave_out and case.samples.ndim > 2:
+            metric = case.metric
+            stack.enter_context(patch.object(detector, "learned_metric", lambda: metric))
+            stack.enter_context(patch.object(detector, "learned_judge", partial(left_out, case.scenario.families)))
         yield
 
 
 @cache
-def left_out(families: frozenset[str], views: int) -> Judge:
-    return table().judge("images" if views == detector.IMAGE_VIEWS else "any", families)
+def left_out(families: frozenset[str], kind: str) -> Judge:
+    return table().judge(kind, families)
 
 
 @cache

@@ -105,7 +105,7 @@ def _cluster(
     progress: Progress | None,
 ) -> None:
     from rvqvae.clustering.groups import default_groups, find_groups
-    from rvqvae.features.pretrained import extract_views
+    from rvqvae.detector import DEFAULT, views_of
     from rvqvae.figures import image_grid, save_png
     from rvqvae.membership.view import JointView
 
@@ -117,7 +117,7 @@ def _cluster(
     if k > n:
         raise InputError(f"clusters={k} is more than the {n} different readable images: ask for fewer")
     tell("features", 0, n)
-    views = extract_views(found.images, device=device)
+    views = views_of(found.images, DEFAULT, device)
     tell("features", n, n)
     vectors = JointView.fit(views, options.seed)(views)
     groups = find_groups(vectors, k, seed=options.seed, device=device, progress=progress)

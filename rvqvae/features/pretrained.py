@@ -22,6 +22,8 @@ from rvqvae.features.statistics import picture_statistics
 
 STYLE_STAGES = 5
 """Stages before the style is taken: 112 channels, a sixteenth of the image's side."""
+STYLE = 224
+"""Its values."""
 
 Backbone = str | Callable[[torch.Tensor], torch.Tensor]
 
@@ -86,46 +88,48 @@ def named_backbone(
 def extract_views(
     images: np.ndarray, backbone: Backbone = "efficientnet_lite0", **options: Any
 ) -> list[np.ndarray]:
-    """The views by which membership compares images (N, 1 | 3, H, W): pixels, features, style and picture
-    statistics; each (N, d).
+    """The views by which membership compares images (N, 1 | 3, H, W): pixels, features, style, picture
+    statistics and texture; each (N, d).
 
     Features are scaled to unit length, because their length says how strongly an image excites the
     network, not what is in it. Style is the mean and standard deviation, over space, of every channel of
-    a middle stage (Huang and Belongie 2017, eq. 8), and comes from the same pass; a ``backbone`` other
-    than the default has no style view. ``options`` as in `extract_features`.
+    a middle stage (Huang and Belongie 2017, eq. 8), texture those of all stages before it, from the same
+    pass; a ``backbone`` other than the default has neither. ``options`` as in `extract_features`.
     """
     pixels = images.reshape(len(images), -1)
     if backbone != "efficientnet_lite0":
         features = _unit(extract_features(images, backbone, **options))
         return [pixels, features, picture_statistics(images)]
     size, device = options.pop("size", 64), torch.device(options.pop("device", None) or "cpu")
-    both = _features_and_style(size, device)
-    joined = extract_features(images, both, device=device, **options)
-    features, style = _unit(joined[:, :FEATURES]), joined[:, FEATURES:]
-    return [pixels, features, style, picture_statistics(images)]
+    joined = extract_features(images, _all_stages(size, device), device=device, **options)
+    features, style = _unit(joined[:, :FEATURES]), joined[:, FEATURES : FEATURES + STYLE]
+    return [pixels, features, style, picture_statistics(images), joined[:, FEATURES + STYLE :]]
 
 
 @lru_cache(maxsize=2)
-def _features_and_style(size: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """From a uint8 batch to features and style side by side; kept, as building the network takes a second."""
-    network: nn.Module = FeaturesAndStyle(efficientnet_lite0())
+def _all_stages(size: int, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From a uint8 batch to `AllStages`' output; kept, as building the network takes a second."""
+    network: nn.Module = AllStages(efficientnet_lite0())
     if device.type == "cpu":
         network = frozen(network, torch.zeros(2, 3, size, size))
     return _from_bytes(network, size, (MEAN,) * 3, (STD,) * 3, device)
 
 
-class FeaturesAndStyle(nn.Module):
-    """(B, 3, H, W) to features and the style of a middle stage side by side, in one pass."""
+class AllStages(nn.Module):
+    """(B, 3, H, W) to features, style and texture side by side, in one pass."""
 
     def __init__(self, network: EfficientNetLite0) -> None:
         super().__init__()
-        self.first = nn.Sequential(network.stem, *network.stages[:STYLE_STAGES])
+        self.stem = network.stem
+        self.first = nn.ModuleList(network.stages[:STYLE_STAGES])
         self.rest = nn.Sequential(*network.stages[STYLE_STAGES:], network.head)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        maps = self.first(x)
-        features = self.rest(maps).mean((2, 3))
-        return torch.cat([features, maps.mean((2, 3)), maps.std((2, 3))], 1)
+        maps = [self.stem(x)]
+        for stage in self.first:
+            maps.append(stage(maps[-1]))
+        *texture, style = [torch.cat([m.mean((2, 3)), m.std((2, 3))], 1) for m in maps]
+        return torch.cat([self.rest(maps[-1]).mean((2, 3)), style, *texture], 1)
 
 
 def frozen(network: nn.Module, example: torch.Tensor) -> nn.Module:

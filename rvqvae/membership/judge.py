@@ -36,11 +36,11 @@ PENALTY = 0.03
 KEY = (
     "spreads joint", "nats joint", "neighbours in core", "group's spreads joint",
     "group's neighbours in core", "group's separation", "group's 80 %", "group's core",
-    "group's absolute view 1", "group's absolute view 3",
+    "group's absolute view 0", "group's absolute view 2",
 )  # fmt: skip
 CONTEXT = (
     "group's usual separation", "set's borders", "set's 99 %", "set's size", "group's mass",
-    "core's dispersion in view 1", "group's dispersion in view 1",
+    "core's dispersion in view 0", "group's dispersion in view 0",
 )  # fmt: skip
 """What the KEY descriptors are multiplied by."""
 FILE = Path(__file__).with_name("judge.json")
