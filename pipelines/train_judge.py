@@ -276,7 +276,8 @@ class Table(NamedTuple):
         rows = sets[self.set]
         columns = [i for i, name in enumerate(self.names) if kind == "images" or "view" not in name]
         x = np.asarray(self.x[rows][:, columns], np.float64)
-        judge = Judge.fit([str(self.names[i]) for i in columns], x, self.y[rows], self.weight[rows])
+        names = [str(self.names[i]) for i in columns]
+        judge = Judge.fit(names, x, self.y[rows], self.weight[rows], self.set[rows])
         if kind not in self.doubt:
             return judge
         low, high = self.doubt[kind][sets].T

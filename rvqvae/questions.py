@@ -28,7 +28,7 @@ Said = bool | None
 VALUES: dict[Said, int] = {True: -1, False: 1, None: 0}
 SAID = {value: said for said, value in VALUES.items()}
 EXAMPLES = 12
-DOUBT_AFTER = ((5, -4.0, 3.0), (28, -5.0, 1.7))
+DOUBT_AFTER = ((5, -3.5, 2.8), (28, -6.0, 1.25))
 """Answers, and by how many nats all log odds of what was not answered may then be off together: measured on
 the development scenarios as `rate_interval` tells."""
 

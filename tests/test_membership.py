@@ -188,10 +188,10 @@ def test_a_judge_learns_what_tells_outliers_on_other_sets():
     names = ["spreads joint", "set's size"]
     truth = rng.random(2000) < 0.2
     table = np.stack([rng.normal(size=2000) + 3 * truth, rng.normal(size=2000)], 1)
-    judge = Judge.fit(names, table, truth, np.ones(2000))
+    judge = Judge.fit(names, table, truth, np.ones(2000), np.arange(2000) // 100)
     odds = judge(table[:, ::-1], names[::-1])
     assert roc_auc_score(truth, odds) > 0.97 and abs(expit(odds).mean() - truth.mean()) < 0.02
-    backwards = Judge.fit(names, table * [-1, 1], truth, np.ones(2000))
+    backwards = Judge.fit(names, table * [-1, 1], truth, np.ones(2000), np.arange(2000) // 100)
     assert backwards.weights[0, 0] == 0  # Less spread is never more suspicious.
 
 

@@ -173,7 +173,8 @@ def test_the_judge_has_not_learned_from_the_families(case):
     assert 0 < rows.mean() < 1
     columns = [list(known.names).index(name) for name in found.names]
     twin = Judge.fit(
-        list(found.names), known.x[rows][:, columns].astype(float), known.y[rows], known.weight[rows]
+        list(found.names), known.x[rows][:, columns].astype(float), known.y[rows], known.weight[rows],
+        known.set[rows],
     )
     table = np.random.default_rng(0).normal(size=(50, len(found.names)))
     assert found(table, list(found.names)) == pytest.approx(twin(table, list(found.names)))

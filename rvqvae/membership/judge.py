@@ -5,9 +5,11 @@ learned from, which makes it as robust as a rank, and counts with a line that ma
 that more of it is more (or less) suspicious, the line may not turn. Beside these, ten descriptors count by
 how the set and the group are otherwise (`CONTEXT`).
 
-Ours. Log loss of sets whose families of domains were left out: straight lines .273, of fixed direction .261,
-bent .245, with the context .226 (all descriptors by all of the set .241); boosted trees .248. Outliers left
-in where 2 % of the inliers are thrown out: .54, .55, .49, .44, (.49), .51. And anyone can read it.
+Ours. Log loss of sets whose families of domains were left out, before the views were compared in a learned
+metric: straight lines .273, of fixed direction .261, bent .245, with the context .226 (all descriptors by all
+of the set .241); boosted trees .248. Outliers left in where 2 % of the inliers are thrown out: .54, .55, .49,
+.44, (.49), .51. With the metric .198 and .35; pairs within a set, beside it, raise the mean AUROC from .925 to
+.928 at the same log loss. And anyone can read it.
 
 `pipelines.train_judge` makes judge.json from data/judge_table.npz, and that table from the suite.
 """
@@ -33,6 +35,10 @@ BEND = 0.7
 """Normal score, on either side, where a descriptor's line may bend."""
 PENALTY = 0.03
 """Of the squared weights, beside the mean log loss."""
+RANKING = 0.5
+"""Of the mean log loss of pairs, an outlier and an inlier of one set, by the difference of their log odds."""
+PAIRS = 40
+"""Of each set, at most."""
 KEY = (
     "spreads joint", "nats joint", "neighbours in core", "group's spreads joint",
     "group's neighbours in core", "group's separation", "group's 80 %", "group's core",
@@ -79,15 +85,23 @@ class Judge(NamedTuple):
         return [self.names.index(name) for name in names if name in self.names]
 
     @classmethod
-    def fit(cls, names: list[str], table: Floats, is_outlier: NDArray[np.bool_], weight: Floats) -> Judge:
-        """Learn from rows of many sets: ``table`` (M, D), ``is_outlier`` (M,), ``weight`` (M,)."""
+    def fit(
+        cls,
+        names: list[str],
+        table: Floats,
+        is_outlier: NDArray[np.bool_],
+        weight: Floats,
+        sets: NDArray[np.integer],
+    ) -> Judge:
+        """Learn from rows of many ``sets`` (M,): ``table`` (M, D), ``is_outlier`` (M,), ``weight`` (M,)."""
         # Rounded as in the file, so that ties are the same there.
         quantiles = np.array([_rounded(q) for q in np.quantile(table, PROBABILITIES, axis=0).T])
         blank = cls(tuple(names), quantiles, np.zeros((len(names), 3)), np.zeros((0, 0)), 0.0)
         key, context = blank._places(KEY), blank._places(CONTEXT)
         terms = blank._terms(np.asarray(table, np.float64))
         direction = np.array([direction_of(name) for name in names] * 3 + [0] * (len(key) * len(context)))
-        found = _logistic(terms, is_outlier, weight / weight.sum(), direction)
+        pairs = _pairs(is_outlier, sets)
+        found = _logistic(terms, is_outlier, weight / weight.sum(), pairs, direction)
         d = len(names)
         return blank._replace(
             weights=found[: 3 * d].reshape(3, d).T,
@@ -131,17 +145,37 @@ def _rounded(values: Floats) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
+def _pairs(is_outlier: NDArray[np.bool_], sets: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(P, 2) rows: an outlier, and an inlier of the same set."""
+    rng, drawn = np.random.default_rng(0), [np.empty((0, 2), np.int64)]
+    for one in np.unique(sets):
+        outliers, inliers = (np.flatnonzero((sets == one) & (is_outlier == side)) for side in (True, False))
+        if len(outliers) and len(inliers):
+            n = min(PAIRS, len(outliers) * len(inliers))
+            drawn.append(np.stack([rng.choice(outliers, n), rng.choice(inliers, n)], 1))
+    return np.concatenate(drawn)
+
+
 def _logistic(
-    terms: Floats, positive: NDArray[np.bool_], weight: Floats, direction: NDArray[np.int64]
+    terms: Floats,
+    positive: NDArray[np.bool_],
+    weight: Floats,
+    pairs: NDArray[np.int64],
+    direction: NDArray[np.int64],
 ) -> Floats:
     """Weights (T + 1,), the bias last, of least penalised log loss; none against its ``direction`` (T,)."""
     sign = np.where(positive, 1.0, -1.0)
+    apart = terms[pairs[:, 0]] - terms[pairs[:, 1]]
 
     def loss(b: Floats) -> tuple[float, Floats]:
-        margin = sign * (terms @ b[:-1] + b[-1])
+        margin, order = sign * (terms @ b[:-1] + b[-1]), apart @ b[:-1]
         pull = -weight * sign * expit(-margin)
         gradient = np.append(terms.T @ pull + PENALTY * b[:-1], pull.sum())
-        return float(weight @ np.logaddexp(0, -margin) + PENALTY / 2 * b[:-1] @ b[:-1]), gradient
+        value = float(weight @ np.logaddexp(0, -margin) + PENALTY / 2 * b[:-1] @ b[:-1])
+        if len(order):
+            gradient[:-1] -= RANKING * (apart.T @ expit(-order)) / len(order)
+            value += RANKING * float(np.logaddexp(0, -order).mean())
+        return value, gradient
 
     bounds = [(0 if way > 0 else None, 0 if way < 0 else None) for way in direction]
     start = np.zeros(terms.shape[1] + 1)
