@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import CONFLICT, NEAR, Entry
 from rvqvae.io.left_out import LeftOut
-from rvqvae.io.pictures import Side
+from rvqvae.io.pictures import SUFFIXES, Side
 from rvqvae.io.reading import Inventory, read_source
 from rvqvae.io.sources import Source
 
@@ -124,13 +125,13 @@ def model_folder(path: str | Path) -> Path:
     return path / "model" if (path / "model").is_dir() else path
 
 
-def load_sampler(path: str | Path, device: str | None, progress: Progress | None) -> RobustVQVAE:
+def load_sampler(path: str | Path, device: str | None, progress: Progress | None) -> tuple[RobustVQVAE, Side]:
     """A model whose prior is fitted; where it was not, the model's folder keeps it from now on."""
-    estimator, _ = load_model(path, device)
+    estimator, side = load_model(path, device)
     estimator.progress = progress
     if estimator.fit_prior():
         estimator.save(model_folder(path))
-    return estimator
+    return estimator, side
 
 
 def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE, Side]:
@@ -168,3 +169,19 @@ def read_for_model(
         yield read_source(
             images, **side._asdict(), store=store, workers=workers, progress=progress, deduplicate=False
         )
+
+
+@contextmanager
+def read_query(
+    query: str | Path, side: Side, workers: int | None, progress: Progress | None
+) -> Iterator[Inventory]:
+    """A source, or a single image as a source of one."""
+    path = Path(query)
+    if not (path.is_file() and path.suffix.lower() in SUFFIXES):
+        with read_for_model(path, side, None, workers, progress) as asked:
+            yield asked
+        return
+    with TemporaryDirectory(prefix=".rvqvae-") as folder:
+        shutil.copyfile(path, Path(folder) / path.name)
+        with read_for_model(folder, side, None, workers, progress) as asked:
+            yield asked

@@ -6,11 +6,8 @@ features and style, side by side. Every query is compared with every image, so t
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,12 +16,12 @@ from numpy.typing import NDArray
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.folder import check_outside
 from rvqvae.commands.options import Progress
-from rvqvae.commands.read import load_model, read_for_model
+from rvqvae.commands.read import load_model, read_for_model, read_query
 from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
 from rvqvae.io.duplicates import same_picture
 from rvqvae.io.manifest import number_text
-from rvqvae.io.pictures import SUFFIXES, Side
+from rvqvae.io.pictures import SUFFIXES
 from rvqvae.io.reading import Inventory
 
 if TYPE_CHECKING:
@@ -126,7 +123,7 @@ def search(
             raise InputError(f"{name}={value} is out of range: it must be >= {low}")
     estimator, side = load_model(model, device)
     with (
-        _read_query(query, side, workers, progress) as asked,
+        read_query(query, side, workers, progress) as asked,
         read_for_model(images, side, None, workers, progress) as found,
     ):
         itself = _rows_of_queries(query, asked, images, found)
@@ -181,22 +178,6 @@ def neighbours(
     distances[rows == itself[:, None]] = np.inf
     order = np.argsort(distances, 1, kind="stable")[:, :k]
     return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1))
-
-
-@contextmanager
-def _read_query(
-    query: str | Path, side: Side, workers: int | None, progress: Progress | None
-) -> Iterator[Inventory]:
-    """A source, or a single image as a source of one."""
-    path = Path(query)
-    if not (path.is_file() and path.suffix.lower() in SUFFIXES):
-        with read_for_model(path, side, None, workers, progress) as asked:
-            yield asked
-        return
-    with TemporaryDirectory(prefix=".rvqvae-") as folder:
-        shutil.copyfile(path, Path(folder) / path.name)
-        with read_for_model(folder, side, None, workers, progress) as asked:
-            yield asked
 
 
 def _rows_of_queries(
