@@ -225,6 +225,7 @@ class Row(NamedTuple):
     method: str
     seed: int
     seconds: float
+    """Of the CPU."""
     accuracy: float = nan
     nmi: float = nan
     map: float = nan
@@ -297,9 +298,9 @@ def measure(digits: Digits, name: str) -> Row:
         _ = digits.joint  # Outside of the time, as are the distances.
     elif name.startswith(("IMSAT", "deep", "linear", "hash")):
         _ = digits.distances
-    begin = time.perf_counter()
+    begin = time.process_time()
     numbers = method(digits)
-    return Row(name, digits.seed, round(time.perf_counter() - begin, 1), **numbers)
+    return Row(name, digits.seed, round(time.process_time() - begin, 1), **numbers)
 
 
 def sheets(rows: list[Row], digits: Digits) -> list[Sheet]:
@@ -321,7 +322,7 @@ def sheets(rows: list[Row], digits: Digits) -> list[Sheet]:
         head = ["method"]
         for title in measures.values():
             head += [title, "published"]
-        note = f"{len(digits.images):,} images; seconds without features and neighbours"
+        note = f"{len(digits.images):,} images; seconds of the CPU, without features and neighbours"
         made.append(Sheet(kind, [*head, "target", "seeds", "seconds"], lines, note))
     return [sheet for sheet in made if sheet.lines]
 
