@@ -273,8 +273,8 @@ def test_judge_repeats_by_seed(judge):
 
     torch.manual_seed(5)
     again = Judge.fit(bars(300, 2, 0), bars(200, 3, 1), steps=80)
-    for a, b in zip(judge._network.parameters(), again._network.parameters(), strict=True):
-        assert torch.equal(a, b)
+    seen = bars(20, 2, 6)
+    assert np.array_equal(judge.classifier.probabilities(seen), again.classifier.probabilities(seen))
 
 
 def test_judge_refuses_bad_images(judge):
@@ -284,5 +284,5 @@ def test_judge_refuses_bad_images(judge):
         judge.predict_inlier(bars(2, 2, 0) / 255)
     with pytest.raises(InputError, match="steps=0"):
         Judge.fit(bars(2, 2, 0), bars(2, 3, 0), steps=0)
-    with pytest.raises(InputError, match="outliers 3"):
+    with pytest.raises(InputError, match="1 and 3 channels"):
         Judge.fit(bars(2, 2, 0), bars(2, 2, 0, channels=3))

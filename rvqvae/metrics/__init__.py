@@ -8,7 +8,7 @@ The reference set must be clean held-out inliers. Distances depend on the featur
 from rvqvae.metrics.clustering import clustering_accuracy, clustering_nmi
 from rvqvae.metrics.distances import frechet_distance, kernel_distance
 from rvqvae.metrics.manifold import PRDC, precision_recall_density_coverage
-from rvqvae.metrics.purity import Judge, purity
+from rvqvae.metrics.purity import Classifier, Judge, purity
 from rvqvae.metrics.retrieval import (
     average_precision,
     mean_average_precision,
@@ -20,6 +20,7 @@ from rvqvae.metrics.summary import GenerationMetrics, generation_metrics
 
 __all__ = [
     "PRDC",
+    "Classifier",
     "GenerationMetrics",
     "Judge",
     "average_precision",
