@@ -14,13 +14,14 @@ import numpy as np
 
 from rvqvae.commands.folder import PIXELS, Folder
 from rvqvae.commands.lines import counts_line
-from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
+from rvqvae.commands.options import DEFAULTS, FitOptions
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import CONFLICT, NEAR, Entry
 from rvqvae.io.left_out import LeftOut
 from rvqvae.io.pictures import SUFFIXES, Side
 from rvqvae.io.reading import Inventory, read_source
 from rvqvae.io.sources import Source
+from rvqvae.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -50,7 +51,7 @@ class Preview(NamedTuple):
         ]
 
 
-def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Preview:
+def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progress = silent) -> Preview:
     """Read every image as `clean` would, and write nothing that stays."""
     with TemporaryDirectory() as scratch:
         found = read_source(
@@ -68,7 +69,7 @@ def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progre
 
 
 def read_for_fit(
-    images: str | Path | Source, folder: Folder, options: FitOptions, progress: Progress | None
+    images: str | Path | Source, folder: Folder, options: FitOptions, progress: Progress
 ) -> Inventory:
     """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
     store = folder.work / PIXELS
@@ -125,7 +126,7 @@ def model_folder(path: str | Path) -> Path:
     return path / "model" if (path / "model").is_dir() else path
 
 
-def load_sampler(path: str | Path, device: str | None, progress: Progress | None) -> tuple[RobustVQVAE, Side]:
+def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tuple[RobustVQVAE, Side]:
     """A model whose prior is fitted; where it was not, the model's folder keeps it from now on."""
     estimator, side = load_model(path, device)
     estimator.progress = progress
@@ -154,11 +155,11 @@ def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE
 
 @contextmanager
 def read_for_model(
-    images: str | Path,
+    images: str | Path | Source,
     side: Side,
     scratch: Path | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Inventory]:
     """Read every image as a model wants it, duplicates too.
 
@@ -172,9 +173,7 @@ def read_for_model(
 
 
 @contextmanager
-def read_query(
-    query: str | Path, side: Side, workers: int | None, progress: Progress | None
-) -> Iterator[Inventory]:
+def read_query(query: str | Path, side: Side, workers: int | None, progress: Progress) -> Iterator[Inventory]:
     """A source, or a single image as a source of one."""
     path = Path(query)
     if not (path.is_file() and path.suffix.lower() in SUFFIXES):

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
-from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_sampler, model_folder, read_query
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
 from rvqvae.io.pictures import Side
+from rvqvae.progress import Progress, silent
 
 GRID = "grid.png"
 
@@ -47,7 +47,7 @@ def sample(
     max_outlier_probability: float | None = None,
     seed: int = 0,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Sampled:
     """Make new images of the inliers only: PNGs, and all of them as grid.png.
 
@@ -89,8 +89,7 @@ def sample(
             digits = max(4, len(str(n - 1)))
             for i, image in enumerate(images):
                 save_png(out / f"{i:0{digits}}.png", image.transpose(1, 2, 0).squeeze())
-                if progress is not None:
-                    progress("write", i + 1, n)
+                progress("write", i + 1, n)
             save_png(out / GRID, image_grid(images, columns=math.ceil(math.sqrt(n))))
             folder.finish()
     return Sampled(out, n, out / GRID, done)
@@ -98,7 +97,7 @@ def sample(
 
 def _shown(image: str | Path, side: Side) -> NDArray[np.uint8]:
     """The one image (C, H, W) of ``image``, as the model wants it."""
-    with read_query(image, side, None, None) as found:
+    with read_query(image, side, None, silent) as found:
         if len(found.images) != 1:
             raise InputError(f"like={str(image)!r} holds {len(found.images)} readable images: give one")
         return np.array(found.images[0])

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.folder import check_outside
-from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, read_for_model, read_query
 from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
@@ -23,6 +22,7 @@ from rvqvae.io.duplicates import same_picture
 from rvqvae.io.manifest import number_text
 from rvqvae.io.pictures import SUFFIXES
 from rvqvae.io.reading import Inventory
+from rvqvae.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -91,7 +91,7 @@ def search(
     seed: int = 0,
     device: str | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Searched:
     """Find the images in IMAGES that are most like QUERY, nearest first, as the model compares them.
 
@@ -133,7 +133,7 @@ def search(
                 "ask for fewer"
             )
         gallery = compared_by(estimator, found.images, progress)
-        near = neighbours(compared_by(estimator, asked.images, None), gallery, k, itself)
+        near = neighbours(compared_by(estimator, asked.images), gallery, k, itself)
         matches = _matches(asked, found, near)
         if picture is not None:
             write_atomically(picture, _picture(asked, found, near))
@@ -144,15 +144,14 @@ def search(
 
 
 def compared_by(
-    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None
+    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress = silent
 ) -> NDArray[np.float32]:
     """(N, d) vectors of uint8 images (N, C, H, W): the view in which membership compares them."""
     parts = []
     for start in range(0, len(images), BATCH):
         batch = np.asarray(images[start : start + BATCH])
         parts.append(estimator._scorer.vectors(batch))
-        if progress is not None:
-            progress("compare", start + len(batch), len(images))
+        progress("compare", start + len(batch), len(images))
     return np.concatenate(parts)
 
 
