@@ -128,3 +128,17 @@ clean(sys.argv[1], sys.argv[2], progress=progress)
     arguments = [sys.executable, "-c", code, str(tmp_path / "in.npz"), str(tmp_path / "out")]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.stderr.strip() == "scan after []"
+
+
+def test_the_first_line_of_score_waits_for_no_network(tmp_path):
+    (tmp_path / "model").mkdir()
+    code = """
+import sys
+from rvqvae.commands.score import score
+def progress(stage, done, total):
+    sys.exit(f"{stage} after {sorted({'torch', 'sklearn', 'scipy'} & sys.modules.keys())}")
+score(sys.argv[1], sys.argv[2], sys.argv[3], progress=progress)
+"""
+    places = [str(tmp_path / name) for name in ("model", "images", "scores.csv")]
+    done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True)
+    assert done.stderr.strip() == "model after []"

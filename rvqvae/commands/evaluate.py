@@ -77,7 +77,7 @@ def evaluate(
     check_outside(out, model, reference, *([outliers] if outliers is not None else []))
     if out.is_dir():
         raise InputError(f"{out} is a folder: give a file, such as {out / 'metrics.json'}")
-    estimator, side = load_model(model, device)
+    estimator, side = load_model(model, device, progress)
     estimator.progress = progress
 
     def read(source: str | Path) -> NDArray[np.uint8]:

@@ -128,19 +128,25 @@ def model_folder(path: str | Path) -> Path:
 
 def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tuple[RobustVQVAE, Side]:
     """A model whose prior is fitted; where it was not, the model's folder keeps it from now on."""
-    estimator, side = load_model(path, device)
+    estimator, side = load_model(path, device, progress)
     estimator.progress = progress
     if estimator.fit_prior():
         estimator.save(model_folder(path))
     return estimator, side
 
 
-def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE, Side]:
+def load_model(
+    path: str | Path, device: str | None = None, progress: Progress | None = None
+) -> tuple[RobustVQVAE, Side]:
     """A model that `clean` or `train` saved, and how it wants its images read."""
+    folder = model_folder(path)
+    if progress is not None:  # What is imported now takes seconds.
+        progress("model", 0, 1)
     from rvqvae.estimator import RobustVQVAE
 
-    folder = model_folder(path)
     model = RobustVQVAE.load(folder, device)
+    if progress is not None:
+        progress("model", 1, 1)
     try:
         height, width = model.metadata_["size"]
         # Models of images of 8 bits have no levels, nor have those of earlier versions.

@@ -84,7 +84,7 @@ def score(
         check_outside(place, images, model)
     if out.is_dir():
         raise InputError(f"{out} is a folder: give a file, such as {out / 'scores.csv'}")
-    estimator, side = load_model(model, device)
+    estimator, side = load_model(model, device, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         open_source(images) as source,

@@ -121,7 +121,7 @@ def search(
     for name, value, low in (("k", k, 1), ("seed", seed, 0)):
         if value < low:
             raise InputError(f"{name}={value} is out of range: it must be >= {low}")
-    estimator, side = load_model(model, device)
+    estimator, side = load_model(model, device, progress)
     with (
         read_query(query, side, workers, progress) as asked,
         read_for_model(images, side, None, workers, progress) as found,
