@@ -65,7 +65,7 @@ class Line(NamedTuple):
     seen: int
     """Images that the trainings were shown."""
     seconds: float
-    """Of the trainings."""
+    """Of the CPU, in the trainings."""
 
 
 def family(
@@ -149,7 +149,7 @@ def sheets(lines: Sequence[Line]) -> list[Sheet]:
         keys = list(dict.fromkeys((line.method, line.measure) for line in here))
         if keys:
             body = [row([line for line in here if (line.method, line.measure) == key]) for key in keys]
-            note = "seen: images shown in training, over all epochs; seconds: of training"
+            note = "seen: images shown in training, over all epochs; seconds: of the CPU, in training"
             made.append(Sheet(job, head, body, note))
     return made
 

@@ -31,6 +31,7 @@ from sklearn.decomposition import PCA
 
 from data.recipes import load
 from pipelines.common.command import exit_status
+from pipelines.common.labelled import Labelled, labelled_images
 from pipelines.common.store import claim, read_rows, write_rows
 from pipelines.common.tables import Sheet, as_markdown, as_rich, spread
 from rvqvae.clustering import IMSAT, IMSATHash, hamming_distances, nearest_distances
@@ -70,24 +71,12 @@ NEIGHBOURS = {"mean": 9.998, "min": 2.718, "median": 10.304, "max": 19.003}
 """Statistics of the distances that the authors released, of pixels / 128 - 1; in truth to the 11th."""
 
 
-Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
-
-
 def digits_of(root: str | None) -> Labelled:
     """All 70,000 in ``root``, or the committed sample."""
     halves = (
         [load("mnist", root)] if root is None else [load("mnist", root, train) for train in (True, False)]
     )
     return np.concatenate([x for x, _ in halves]), np.concatenate([y for _, y in halves])
-
-
-def images_of(path: str) -> Labelled:
-    """``x`` uint8 (N, H, W) or (N, H, W, 3) and the kinds ``y`` (N,) of a .npz, numbered from 0."""
-    try:
-        with np.load(path) as file:
-            return file["x"], np.unique(file["y"], return_inverse=True)[1]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"images={path!r} is no .npz with x and y: {error}") from error
 
 
 class Digits:
@@ -97,7 +86,7 @@ class Digits:
         self, root: str | None, seed: int, epochs: int | None, out: Path, device: str | None,
         images: str | None = None,
     ) -> None:  # fmt: skip
-        self.images, self.labels = digits_of(root) if images is None else images_of(images)
+        self.images, self.labels = digits_of(root) if images is None else labelled_images(images)
         self.kinds = int(self.labels.max()) + 1
         self.published = images is None
         self.full, self.seed, self.epochs, self.out, self.device = root is not None, seed, epochs, out, device
@@ -236,6 +225,7 @@ class Row(NamedTuple):
     method: str
     seed: int
     seconds: float
+    """Of the CPU."""
     accuracy: float = nan
     nmi: float = nan
     map: float = nan
@@ -308,9 +298,9 @@ def measure(digits: Digits, name: str) -> Row:
         _ = digits.joint  # Outside of the time, as are the distances.
     elif name.startswith(("IMSAT", "deep", "linear", "hash")):
         _ = digits.distances
-    begin = time.perf_counter()
+    begin = time.process_time()
     numbers = method(digits)
-    return Row(name, digits.seed, round(time.perf_counter() - begin, 1), **numbers)
+    return Row(name, digits.seed, round(time.process_time() - begin, 1), **numbers)
 
 
 def sheets(rows: list[Row], digits: Digits) -> list[Sheet]:
@@ -332,7 +322,7 @@ def sheets(rows: list[Row], digits: Digits) -> list[Sheet]:
         head = ["method"]
         for title in measures.values():
             head += [title, "published"]
-        note = f"{len(digits.images):,} images; seconds without features and neighbours"
+        note = f"{len(digits.images):,} images; seconds of the CPU, without features and neighbours"
         made.append(Sheet(kind, [*head, "target", "seeds", "seconds"], lines, note))
     return [sheet for sheet in made if sheet.lines]
 

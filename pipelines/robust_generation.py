@@ -29,14 +29,14 @@ from data.recipes import load
 from pipelines.common.command import exit_status
 from pipelines.common.store import claim, write_rows
 from pipelines.common.tables import as_markdown, as_rich
-from pipelines.generation.methods import SHOWN, Images, Reference, load_reference, run_method
+from pipelines.generation.methods import SHOWN, run_method
+from pipelines.generation.reference import Images, Reference, load_reference
 from pipelines.generation.settings import FREE, Settings, parse
 from pipelines.generation.table import csv_table, sheet
 from rvqvae.atomic import write_atomically
 from rvqvae.contamination import Contaminated, contaminate
 from rvqvae.detector import detect
 from rvqvae.errors import InputError
-from rvqvae.features.pretrained import extract_features
 from rvqvae.figures import generation_figure
 from rvqvae.io.arrays import as_nchw
 from rvqvae.membership import Membership
@@ -88,8 +88,8 @@ def run_seed(
             continue
         show(f"{name}, seed {seed}", 0)
         if name == "real":
-            clean = np.flatnonzero(~mixture.is_outlier)[: settings.samples]
-            rows[name] = reference().measure(mixture.images[clean], extract_features(mixture.images[clean]))
+            clean = mixture.images[~mixture.is_outlier]
+            rows[name] = reference().measure(clean[: settings.samples], clean)
         else:
             params = {"method": name} | settings.identity | {"seed": seed}
             with parent.child(path.parent.name, params) as child:
@@ -105,7 +105,7 @@ def run(settings: Settings, console: Console) -> None:
     """The whole experiment, or what is left of it."""
     sources = (settings.inliers, settings.outliers)
     pools = [as_nchw(load(name, settings.root)[0]) for name in sources]
-    held_out = [as_nchw(load(name, settings.root, train=False)[0]) for name in sources]
+    held_out = [(as_nchw(x), y) for x, y in (load(name, settings.root, train=False) for name in sources)]
     mixtures = {s: contaminate(*pools, settings.rate, s, total=settings.total) for s in settings.seeds}
     out = Path(settings.out)
     claim(out, asdict(settings), FREE)
@@ -130,19 +130,19 @@ def run(settings: Settings, console: Console) -> None:
             if description and not console.is_terminal:
                 console.print(description)
 
-        reference = cache(lambda: load_reference(held_out, settings))
+        reference = cache(lambda: load_reference(*held_out, settings.samples))
         rows = [row for s, m in mixtures.items() for row in run_seed(s, m, reference, settings, parent, show)]
         note = (
             f"{settings.rate:.0%} {settings.outliers} among {settings.inliers}, "
             f"{len(mixtures[settings.seeds[0]].images):,} images, {settings.samples:,} samples, "
-            f"{min(settings.samples, len(held_out[0])):,} reference images"
+            f"{min(settings.samples, len(held_out[0][0])):,} reference images"
         )
         parent.text(as_markdown([sheet(rows, note)]), "table.md")
         parent.text(csv_table(rows), "table.csv")
         write_json(out / "results.json", {"settings": asdict(settings), "note": note, "rows": rows})
         parent.artifact(out / "results.json")
         parent.figure(
-            overview(out, settings, mixtures[settings.seeds[0]], held_out[0], rows), "generation.png"
+            overview(out, settings, mixtures[settings.seeds[0]], held_out[0][0], rows), "generation.png"
         )
     console.print(as_rich(sheet(rows, note)))
     console.print(f"kept in {out}", highlight=False)

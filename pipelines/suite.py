@@ -122,7 +122,8 @@ def suite(
         datasets: folder with the full MNIST and FashionMNIST as torchvision stores them; without it the
             scenarios that need them are left out
         methods: rvqvae (membership alone), whole (with the networks), ellipsoid, IForest, MCD, ECOD,
-            AutoEncoder, cleanlab, SelfClean; all but the first two and the last also with a cut: MCD+IQR
+            AutoEncoder, cleanlab, all of these but the first two also with a cut: MCD+IQR; SelfClean, and
+            members of the autoencoder family (AE, VAE, ...), which only rank
         limit: scenarios at most, spread evenly over the list
         ours: add corrupted, duplicated, doubled, tiny and unbalanced sets of the same domains
         tabular: measure the usual small tables instead of images; needs no root

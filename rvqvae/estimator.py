@@ -27,8 +27,8 @@ from rvqvae.io.samples import draw_seed, form_of, in_form, plain
 from rvqvae.membership import Membership, cut_at, verdict_of
 from rvqvae.model_folder import Stored, under
 from rvqvae.priors import GatedPixelCNN
-from rvqvae.priors.conditional import Classes, accepted, condition, draw
 from rvqvae.priors.groups import fit_code_prior
+from rvqvae.priors.sampling import accepted, draw
 from rvqvae.progress import Progress, silent
 from rvqvae.questions import Asking, Inquiry
 from rvqvae.stored_detector import Codes, restore_detector, store_detector
@@ -155,7 +155,6 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         self._model: TwoCodebookVQVAE | None = None
         self._codes: Codes | None = None
         self._prior: GatedPixelCNN | None = None
-        self._classes: Classes | None = None
         self._inquire(found.judged)
         return self if train is None else self.train(X)
 
@@ -184,31 +183,9 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         kept = self.inlier_mask_[learned]
         weights = 1 - self.outlier_probability_[learned[kept]]
         self._codes = Codes(inlier_codes(fitted.model, few[kept]).short(), torch.as_tensor(weights))
-        self._prior = self._classes = None
+        self._prior = None
         release_pages(samples)
         return self
-
-    def condition_on(
-        self, X: ArrayLike, labels: ArrayLike | None = None, *, clusters: int | None = None
-    ) -> RobustVQVAE:
-        """Fit the prior again, class by class, so that `sample` takes a ``label``; all else stays.
-
-        Of the samples ``X`` only inliers count. ``labels`` (N,): whole numbers or strings; or ``clusters``:
-        how many kinds to tell apart.
-        """
-        check_is_fitted(self)
-        samples = self._samples(X)
-        config = self._configs(len(samples))[2]
-        self._prior, self._classes = condition(
-            self._trained("condition_on"), samples, self._probability(samples), labels, clusters, config,
-            seed=self._seed_, report=self._told(config), device=usable_device(self.device),
-        )  # fmt: skip
-        return self
-
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """The labels that `sample` takes, after `condition_on`: those that 2 inliers or more have."""
-        return np.array(self._classes.names if self._classes else ())
 
     def fit_predict(self, X: ArrayLike, y: object = None, **_: object) -> NDArray[np.int64]:
         """(N,) +1 for inliers, -1 for outliers, of the data that it learns from; they are looked at once."""
@@ -262,20 +239,26 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
-        label: int | str | None = None,
+        like: ArrayLike | None = None,
         max_outlier_probability: float | None = None,
     ) -> NDArray[Any]:
         """``n`` new inliers, in the layout and dtype of the training data.
 
-        ``temperature`` and ``top_p`` as in `GatedPixelCNN.sample`: below 1 purer and less varied. ``label``:
-        one of ``classes_``, after `condition_on`. ``max_outlier_probability``: as in `accepted`.
+        ``temperature`` and ``top_p`` as in `GatedPixelCNN.sample`: below 1 purer and less varied. ``like``: a
+        sample, in the form of the training data, whose groups all are drawn from (`groups_of`).
+        ``max_outlier_probability``: as in `accepted`.
         """
         check_is_fitted(self)
         seed = self._seed_ if random_state is None else draw_seed(random_state)
+        shown = None if like is None else self._samples(np.asarray(like)[None])[0]
         drawing = partial(
-            draw, self._trained("sample"), self._fitted_prior(), self._classes, label=label,
-            temperature=temperature, top_p=top_p,
-        )  # fmt: skip
+            draw,
+            self._trained("sample"),
+            self._fitted_prior(),
+            like=shown,
+            temperature=temperature,
+            top_p=top_p,
+        )
         drawn = accepted(drawing, self._probability, n, max_outlier_probability, seed)
         return in_form(drawn, self.layout_, self.dtype_)
 
@@ -299,8 +282,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
 
     def _stored(self) -> Stored:
         arrays, facts = store_detector(self._scorer, self._model, self._prior, self._codes)
-        classes = None if self._classes is None else self._classes._asdict()
-        facts |= {name: getattr(self, name) for name in FACTS} | {"classes": classes, "seed": self._seed_}
+        facts |= {name: getattr(self, name) for name in FACTS} | {"seed": self._seed_}
         asked, answered = self.inquiry_.stored()
         arrays |= {f"asked.{name}": array for name, array in asked.items()}
         return Stored(arrays, facts | {"seen": self._seen, "answered": answered})
@@ -309,7 +291,6 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         self._scorer, self._model, self._prior, self._codes = restore_detector(stored, self.shape_, device)
         for name, read in FACTS.items():
             setattr(self, name, read(stored.facts[name]))
-        self._classes = Classes.read(stored.facts["classes"], self._prior)
         self._seed_, self._seen = int(stored.facts["seed"]), float(stored.facts["seen"])
         asked = Stored(under(stored.arrays, "asked"), stored.facts["answered"])
         self._inquiry = Inquiry.restored(asked, self._scorer.evidence.view.parts[-1].stop)

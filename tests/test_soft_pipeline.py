@@ -113,3 +113,16 @@ def test_the_verdict_is_plain():
     )
     assert "missed 0.78" in experiment.verdict({"soft VQ-VAE": 0.7})
     assert experiment.verdict({"AE": 0.7}) == ""
+
+
+def test_other_images_are_judged_by_their_own_kinds(tmp_path):
+    draw = np.random.default_rng(0)
+    kinds = np.tile([2, 5, 7], 40)
+    colours = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]])[[0, 1, 2] * 40]
+    images = (colours[:, None, None] + draw.integers(0, 40, (120, 8, 8, 3))).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", x=images, y=kinds)
+    given = ["--models=[AE]", f"--images={tmp_path / 'set.npz'}"]
+    row = run(tmp_path / "out", *given)[0]
+    assert float(row["linear"]) == 1 and row["seen"] == "100"
+    assert "0.780" not in (tmp_path / "out" / "table.md").read_text()
+    run(tmp_path / "out", *given, "--root=elsewhere", status=2)

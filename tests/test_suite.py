@@ -173,7 +173,10 @@ def test_the_judge_has_not_learned_from_the_families(case):
     assert 0 < rows.mean() < 1
     columns = [list(known.names).index(name) for name in found.names]
     twin = Judge.fit(
-        list(found.names), known.x[rows][:, columns].astype(float), known.y[rows], known.weight[rows],
+        list(found.names),
+        known.x[rows][:, columns].astype(float),
+        known.y[rows],
+        known.weight[rows],
         known.set[rows],
     )
     table = np.random.default_rng(0).normal(size=(50, len(found.names)))

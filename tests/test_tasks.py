@@ -437,6 +437,21 @@ def test_samples(cleaned, tmp_path):
             sample(model, tmp_path / "c", 5, **{name: value})
 
 
+def test_samples_like_an_image(cleaned, few, tmp_path):
+    model, shown = cleaned[0].out, few / "00.png"
+    done = sample(model, tmp_path / "a", 5, like=shown)
+    assert sample(model, tmp_path / "a", 5, like=shown) == done._replace(done_before=True)
+    sample(model, tmp_path / "b", 5)
+    assert contents(tmp_path / "a")["grid.png"] != contents(tmp_path / "b")["grid.png"]
+    with pytest.raises(InputError, match="holds another run, with like="):
+        sample(model, tmp_path / "a", 5, like=few / "01.png")
+    with pytest.raises(InputError, match="holds 60 readable images: give one"):
+        sample(model, tmp_path / "c", 5, like=few)
+    with pytest.raises(InputError, match="does not exist"):
+        sample(model, tmp_path / "c", 5, like=few / "none.png")
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize("how", [{"temperature": 0.5}, {"top_p": 0.5}, {"max_outlier_probability": 0.9}])
 def test_samples_are_narrowed(cleaned, tmp_path, how):
     model = cleaned[0].out

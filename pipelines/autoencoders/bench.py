@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -38,6 +38,7 @@ class Cost(NamedTuple):
     seen: int
     """Images that it was shown, each counted in every epoch."""
     seconds: float
+    """Of the CPU."""
 
 
 class Bench:
@@ -62,9 +63,9 @@ class Bench:
     def fit(self, model: A, X: ArrayLike) -> A:
         """``model`` after training on ``X``, with this seed, and --epochs in place of its own."""
         model.set_params(random_state=self.seed, epochs=self.epochs or model.epochs)
-        begin = perf_counter()
+        begin = process_time()
         model.fit(X)
-        self.costs.append(Cost(model.epochs * np.shape(X)[0], perf_counter() - begin))
+        self.costs.append(Cost(model.epochs * np.shape(X)[0], process_time() - begin))
         return model
 
     def fit_rounded(self, model: A, X: ArrayLike) -> A:

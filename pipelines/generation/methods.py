@@ -16,13 +16,12 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from pipelines.generation.figures import curves_figure, score_histogram
 from pipelines.generation.filters import FILTERS, keep
+from pipelines.generation.reference import Images, Reference
 from pipelines.generation.settings import Method, Settings
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
-from rvqvae.features.pretrained import extract_features
 from rvqvae.figures import image_grid, reconstruction_figure, save_png
 from rvqvae.membership import Membership
-from rvqvae.metrics import Judge, generation_metrics, purity
 from rvqvae.priors.groups import fit_code_prior
 from rvqvae.tracking.runs import Tracker
 from rvqvae.vqvae.inference import decode_codes, inlier_codes
@@ -32,22 +31,7 @@ MEMBERSHIP: dict[str, Literal["robust", "literal", "all"]] = {
     "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all", "iforest": "all", "knn": "all",
 }  # fmt: skip
 SHOWN = 32  # images of a grid
-Images = NDArray[np.uint8]
 Report = Callable[[dict[str, float], int], None]
-
-
-class Reference(NamedTuple):
-    """What samples are measured by. No model sees any of it."""
-
-    images: Images
-    """Clean held-out inliers."""
-    features: NDArray[np.float32]
-    judge: Judge
-
-    def measure(self, samples: Images, features: NDArray[np.float32] | None = None) -> dict[str, Any]:
-        features = extract_features(samples) if features is None else features
-        seen = {"purity": purity(self.judge, samples), "judge_error": self.judge.error}
-        return seen | generation_metrics(self.features, features)._asdict()
 
 
 class Trained(NamedTuple):
@@ -150,7 +134,8 @@ def run_method(
         if train.membership != "all":
             row = outlier_metrics(membership, truth)
             tracker.figure(score_histogram(membership.score, truth), "scores.png")
-        row |= reference.measure(trained.samples)
+        row |= reference.measure(trained.samples, mixture.images[~mixture.is_outlier])
+        row |= reference.measure_reconstructions(trained.fitted.model)
     tracker.figure(
         reconstruction_figure(data[:SHOWN], trained.reconstructions, membership.is_outlier[:SHOWN]),
         "reconstructions.png",
@@ -166,13 +151,3 @@ def run_method(
     # A resumed training has lost the time of its first part.
     total = None if resumed else round(sum(seconds.values()), 1)
     return row | {"seconds": total, "stages": seconds, "resumed": resumed}
-
-
-def load_reference(held_out: list[Images], settings: Settings) -> Reference:
-    """Half of the held-out images of both sets train the judge, the other half shows its error."""
-    rng = np.random.default_rng(0)
-    inliers, outliers = (x[rng.permutation(len(x))] for x in held_out)
-    judge = Judge.fit(inliers[::2], outliers[::2])
-    judge.test(inliers[1::2], outliers[1::2])
-    images = inliers[: settings.samples]
-    return Reference(images, extract_features(images), judge)

@@ -17,12 +17,18 @@ COLUMNS = {
     "outlier_recall": ("outlier recall", "{:.3f}"),
     "purity": ("purity", "{:.1%}"),
     "judge_error": ("judge's own error", "{:.2%}"),
+    "legibility": ("legible", "{:.3f}"),
+    "kinds_shift": ("kinds out of balance", "{:.3f}"),
+    "nearest": ("nearest training image", "{:.2f}"),
     "frechet_distance": ("FD (features)", "{:.0f}"),
     "kernel_distance": ("KD (features)", "{:.2f}"),
     "precision": ("precision", "{:.3f}"),
     "recall": ("recall", "{:.3f}"),
     "density": ("density", "{:.3f}"),
     "coverage": ("coverage", "{:.3f}"),
+    "reconstruction_error": ("reconstructed: squared error", "{:.4f}"),
+    "reconstruction_legibility": ("reconstructed: legible", "{:.3f}"),
+    "reconstruction_frechet": ("reconstructed: FD", "{:.0f}"),
     "seconds": ("seconds", "{:.0f}"),
 }
 

@@ -117,7 +117,9 @@ def measured(case: Case, leave_out: bool) -> Iterator[None]:
         if leave_out and case.samples.ndim > 2:
             metric = case.metric
             stack.enter_context(patch.object(detector, "learned_metric", lambda: metric))
-            stack.enter_context(patch.object(detector, "learned_judge", partial(left_out, case.scenario.families)))
+            stack.enter_context(
+                patch.object(detector, "learned_judge", partial(left_out, case.scenario.families))
+            )
         yield
 
 

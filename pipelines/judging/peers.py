@@ -1,4 +1,6 @@
-"""Other people's detectors on the same features, and how anybody would decide without knowing the rate.
+"""Other detectors on the same features, and how anybody would decide without knowing the rate.
+
+The members of the autoencoder family see pixels, and only rank.
 
 A method is named as a score, or as SCORE+CUT for another cut than the usual one. Cuts are PyThresh's: KARCH,
 the one in its own introduction, unless another is named.
@@ -53,6 +55,14 @@ def _peer(name: str) -> Score:
     return lambda case: -peers.score(name, case.joint, case.seed)
 
 
+def _member(name: str) -> Score:
+    def score(case: Case) -> Vector:
+        images = case.samples.ndim > 2
+        return -peers.score(name, peers.view_of(case.samples, "pixels") if images else case.joint, case.seed)
+
+    return score
+
+
 def _pyod(name: str) -> Score:
     def score(case: Case) -> Vector:
         return getattr(import_module(f"pyod.models.{name.lower()}"), name)().fit(case.joint).decision_scores_
@@ -71,7 +81,8 @@ SCORES: dict[str, Score] = {
     "COPOD": _pyod("COPOD"),
     "cleanlab": lambda case: -peers.score("cleanlab", case.views[1], case.seed),
     RANKING: off_topic,
-}
+} | {name: _member(name) for name in peers.FAMILY}
+ONLY_RANK = (RANKING, *peers.FAMILY)
 LIBRARIES = dict.fromkeys(("ECOD", "AutoEncoder", "KNN", "LOF", "COPOD"), "pyod") | {"cleanlab": "cleanlab"}
 OF_IMAGES = ("cleanlab", RANKING)
 """Those that need features of unit length."""
@@ -81,7 +92,7 @@ def decide(name: str, case: Case) -> Decision:
     """By the score and the cut that a method's ``name`` is made of."""
     score_name, _, cut_name = name.partition("+")
     score = SCORES[score_name](case)
-    return Decision(score, None if score_name == RANKING else cut(score, cut_name or CUT))
+    return Decision(score, None if score_name in ONLY_RANK else cut(score, cut_name or CUT))
 
 
 def cut(score: Vector, name: str = CUT) -> NDArray[np.bool_]:
@@ -102,7 +113,7 @@ def require(names: Collection[str]) -> None:
                 f"as in {score if score in SCORES else 'MCD'}+{CUTS[2]} ({', '.join(CUTS)})"
             )
         need(name, LIBRARIES.get(score, "sklearn"))
-        if score != RANKING:
+        if score not in ONLY_RANK:
             need(name, "pythresh")
 
 

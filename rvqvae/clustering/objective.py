@@ -81,11 +81,6 @@ class Bits(NamedTuple):
         }
 
 
-def mutual_information(logits: Tensor) -> Tensor:
-    """I(X; Y) = H(Y) - H(Y | X) of categorical logits (B, K); from 0 to log K."""
-    return Clusters(balance=1.0).terms(logits)["information"]
-
-
 def pairwise_information(p: Tensor) -> Tensor:
     """(D, D) I(Y_d; Y_e) of bits whose probabilities are ``p`` (B, D), with zeros on the diagonal.
 

@@ -46,7 +46,7 @@ class Settled(NamedTuple):
 
 
 def settle(
-    source: Source, out: Path, answers: str | Path | None, ask: bool = False, progress: Progress | None = None
+    source: Source, out: Path, answers: str | Path | None, ask: bool = False, progress: Progress = silent
 ) -> Settled:
     """Learn from the ``answers`` file and what is typed, and apply it to the results in ``out``.
 
@@ -72,7 +72,7 @@ def settle(
             model.answer({key: said for key, said in read.items() if before.get(key, "") != said})
         notes += [str(warning.message) for warning in caught]
     if ask:
-        (progress or silent)("ask", 0, 0)
+        progress("ask", 0, 0)
         ask_in_terminal(model, names, source, side)
     new = list(rows)
     for i, score, p, keep in zip(

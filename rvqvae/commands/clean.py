@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rvqvae.commands.lines import before, counts_line, verdict_line
-from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
+from rvqvae.commands.options import DEFAULTS, FitOptions
 from rvqvae.errors import InputError
+from rvqvae.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rvqvae.commands.answer import Settled
@@ -69,7 +70,7 @@ def clean(
     dry_run: bool = False,
     no_train: bool = False,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Cleaned | Applied | Preview:
     """Find what does not belong in a set of images, without labels.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.folder import Folder, check_outside, digest_of, locked
 from rvqvae.commands.lines import before, counts_line
-from rvqvae.commands.options import FitOptions, Progress
+from rvqvae.commands.options import FitOptions
 from rvqvae.commands.read import read_for_fit, status_counts
 from rvqvae.commands.record import peak_memory, versions, write_csv, write_json
 from rvqvae.devices import usable_device
@@ -22,6 +22,8 @@ from rvqvae.errors import InputError
 from rvqvae.io.ledger import Entry
 from rvqvae.io.manifest import number_text
 from rvqvae.io.reading import Inventory
+from rvqvae.io.sources import Source, open_source
+from rvqvae.progress import Progress, silent
 
 COLUMNS = ("path", "sha256", "status", "cluster", "probability", "reason")
 TABLE, SHEET, SUMMARY, GRIDS = "clusters.csv", "clusters.png", "summary.json", "clusters"
@@ -59,7 +61,7 @@ def cluster(
     device: str | None = None,
     workers: int | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Clustered:
     """Sort images into groups that look alike, without labels, to look through them group by group.
 
@@ -86,23 +88,22 @@ def cluster(
         raise InputError(f"clusters={clusters} is out of range: it must be >= 2")
     job = {"job": "cluster", "images": str(images.resolve()), "clusters": clusters}
     job |= {"size": options.size, "seed": options.seed}
-    inputs = digest_of(images)
-    with locked(out) as folder:
-        done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
+    with open_source(images) as source, locked(out) as folder:
+        done = folder.claim(job, digest_of(source)) and all((out / name).exists() for name in RESULTS)
         if not done:
-            _cluster(images, folder, clusters, options, command, progress)
+            _cluster(source, folder, clusters, options, command, progress)
             folder.finish()
         summary = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     return Clustered(out, summary, done)
 
 
 def _cluster(
-    images: Path,
+    source: Source,
     folder: Folder,
     clusters: int | None,
     options: FitOptions,
     command: str,
-    progress: Progress | None,
+    progress: Progress,
 ) -> None:
     from rvqvae.clustering.groups import default_groups, find_groups
     from rvqvae.detector import DEFAULT, views_of
@@ -110,15 +111,14 @@ def _cluster(
     from rvqvae.membership.view import JointView
 
     start, out, device = time.monotonic(), folder.path, usable_device(options.device)
-    tell = progress or (lambda *_: None)
-    found = read_for_fit(images, folder, options, progress)
+    found = read_for_fit(source, folder, options, progress)
     n = len(found.images)
     k = default_groups(n) if clusters is None else clusters
     if k > n:
         raise InputError(f"clusters={k} is more than the {n} different readable images: ask for fewer")
-    tell("features", 0, n)
+    progress("features", 0, n)
     views = views_of(found.images, DEFAULT, device)
-    tell("features", n, n)
+    progress("features", n, n)
     vectors = JointView.fit(views, options.seed)(views)
     groups = find_groups(vectors, k, seed=options.seed, device=device, progress=progress)
     members = _surest_first(groups.labels, groups.probability, k)
@@ -127,7 +127,7 @@ def _cluster(
     for number, rows in enumerate(members):
         if len(rows):
             save_png(out / GRIDS / f"{number:02d}.png", image_grid(found.images[rows[:SHOWN]], COLUMNS_SHOWN))
-        tell("write", number + 1, k)
+        progress("write", number + 1, k)
     write_atomically(out / SHEET, _sheet(found.images, members))
     write_csv(out / TABLE, COLUMNS, _rows(found, groups.labels, groups.probability))
     summary = {

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
-from rvqvae.commands.options import Progress
 from rvqvae.commands.record import write_csv
 from rvqvae.io.reading import Inventory, read_source
+from rvqvae.io.sources import Source, open_source
+from rvqvae.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rvqvae.contamination import Contaminated
@@ -49,7 +50,7 @@ def contaminate(
     size: int | None = None,
     seed: int = 0,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Mixed:
     """Mix outliers into inliers: a folder of PNGs, with truth.csv (path, is_outlier, source) in it.
 
@@ -75,11 +76,11 @@ def contaminate(
     check_outside(out, inliers, outliers)
     settings = {"rate": rate, "total": total, "size": size, "seed": seed}
     sources = {"inliers": str(Path(inliers).resolve()), "outliers": str(Path(outliers).resolve())}
-    inputs = digest_of(inliers, outliers)
-    with locked(out) as folder:
-        done = folder.claim({"job": "contaminate", **sources, **settings}, inputs) and (out / TRUTH).exists()
+    with open_source(inliers) as first, open_source(outliers) as second, locked(out) as folder:
+        job = {"job": "contaminate", **sources, **settings}
+        done = folder.claim(job, digest_of(first, second)) and (out / TRUTH).exists()
         if not done:
-            found = _read_alike(inliers, outliers, size, workers, progress)
+            found = _read_alike(first, second, size, workers, progress)
             channels = max(one.side.channels for one in found)
             kinds = [_in_channels(one.images, channels) for one in found]
             mixture = contamination.contaminate(kinds[0], kinds[1], rate, seed, total=total)
@@ -90,7 +91,7 @@ def contaminate(
     return Mixed(out, len(flags), flags.count("true"), done)
 
 
-def _write(out: Path, images: NDArray[np.uint8], progress: Progress | None) -> list[str]:
+def _write(out: Path, images: NDArray[np.uint8], progress: Progress) -> list[str]:
     """Images (N, C, H, W) as PNGs; their names."""
     from rvqvae.figures import save_png
 
@@ -98,8 +99,7 @@ def _write(out: Path, images: NDArray[np.uint8], progress: Progress | None) -> l
     names = [f"{i:0{digits}}.png" for i in range(len(images))]
     for done, (name, image) in enumerate(zip(names, images, strict=True), 1):
         save_png(out / name, image.transpose(1, 2, 0).squeeze())
-        if progress is not None:
-            progress("write", done, len(names))
+        progress("write", done, len(names))
     return names
 
 
@@ -112,11 +112,7 @@ def _truth(
 
 
 def _read_alike(
-    inliers: str | Path,
-    outliers: str | Path,
-    size: int | None,
-    workers: int | None,
-    progress: Progress | None,
+    inliers: Source, outliers: Source, size: int | None, workers: int | None, progress: Progress
 ) -> tuple[Inventory, Inventory]:
     """Both at the size of the inliers."""
     first = read_source(inliers, size=size, workers=workers, progress=progress, deduplicate=False)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside
 from rvqvae.commands.lines import words
-from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import versions, write_json
 from rvqvae.commands.score import score_images
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
+from rvqvae.progress import Progress, silent
 
 MIN_IMAGES = 20
 STAGES = 4
@@ -47,7 +47,7 @@ def evaluate(
     seed: int = 0,
     workers: int | None = None,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Evaluated:
     """Measure a model's samples against clean images, and its scores against known outliers.
 
@@ -77,7 +77,7 @@ def evaluate(
     check_outside(out, model, reference, *([outliers] if outliers is not None else []))
     if out.is_dir():
         raise InputError(f"{out} is a folder: give a file, such as {out / 'metrics.json'}")
-    estimator, side = load_model(model, device)
+    estimator, side = load_model(model, device, progress)
     estimator.progress = progress
 
     def read(source: str | Path) -> NDArray[np.uint8]:
@@ -87,18 +87,14 @@ def evaluate(
             raise InputError(f"{source} holds {len(images)} readable images: give at least {MIN_IMAGES}")
         return images
 
-    def show(done: int) -> None:
-        if progress is not None:
-            progress("measure", done, STAGES)
-
     real, others = read(reference), None if outliers is None else read(outliers)
-    show(0)
+    progress("measure", 0, STAGES)
     samples = as_nchw(estimator.sample(n, random_state=seed))
-    show(1)
+    progress("measure", 1, STAGES)
     features = extract_features(real, device=device)
-    show(2)
+    progress("measure", 2, STAGES)
     measured = generation_metrics(features, extract_features(samples, device=device))._asdict()
-    show(3)
+    progress("measure", 3, STAGES)
     metrics: dict[str, Any] = {
         **measured,
         **({} if others is None else _against(real, others, samples, estimator, seed)),
@@ -110,7 +106,7 @@ def evaluate(
         "seconds": round(time.monotonic() - start, 1),
         "versions": versions(),
     }
-    show(4)
+    progress("measure", 4, STAGES)
     write_json(out, metrics)
     return Evaluated(out, metrics)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rvqvae.commands.arguments import function_of, parse
-from rvqvae.commands.options import Progress
 from rvqvae.errors import InputError
+from rvqvae.progress import Progress
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,12 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from rvqvae.config import TrainConfig
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
+from rvqvae.progress import Progress
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, the number of steps done, and their total."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class FitOptions:
         """What decides the results."""
         return {name: value for name, value in asdict(self).items() if name not in ("device", "workers")}
 
-    def estimator(self, directory: Path, progress: Progress | None) -> RobustVQVAE:
+    def estimator(self, directory: Path, progress: Progress) -> RobustVQVAE:
         """An estimator that keeps its training state in `directory`."""
         from rvqvae.estimator import RobustVQVAE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,14 @@ import numpy as np
 
 from rvqvae.commands.folder import PIXELS, Folder
 from rvqvae.commands.lines import counts_line
-from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
+from rvqvae.commands.options import DEFAULTS, FitOptions
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import CONFLICT, NEAR, Entry
 from rvqvae.io.left_out import LeftOut
-from rvqvae.io.pictures import Side
+from rvqvae.io.pictures import SUFFIXES, Side
 from rvqvae.io.reading import Inventory, read_source
 from rvqvae.io.sources import Source
+from rvqvae.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -49,7 +51,7 @@ class Preview(NamedTuple):
         ]
 
 
-def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Preview:
+def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progress = silent) -> Preview:
     """Read every image as `clean` would, and write nothing that stays."""
     with TemporaryDirectory() as scratch:
         found = read_source(
@@ -67,7 +69,7 @@ def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progre
 
 
 def read_for_fit(
-    images: str | Path | Source, folder: Folder, options: FitOptions, progress: Progress | None
+    images: str | Path | Source, folder: Folder, options: FitOptions, progress: Progress
 ) -> Inventory:
     """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
     store = folder.work / PIXELS
@@ -124,21 +126,27 @@ def model_folder(path: str | Path) -> Path:
     return path / "model" if (path / "model").is_dir() else path
 
 
-def load_sampler(path: str | Path, device: str | None, progress: Progress | None) -> RobustVQVAE:
+def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tuple[RobustVQVAE, Side]:
     """A model whose prior is fitted; where it was not, the model's folder keeps it from now on."""
-    estimator, _ = load_model(path, device)
+    estimator, side = load_model(path, device, progress)
     estimator.progress = progress
     if estimator.fit_prior():
         estimator.save(model_folder(path))
-    return estimator
+    return estimator, side
 
 
-def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE, Side]:
+def load_model(
+    path: str | Path, device: str | None = None, progress: Progress | None = None
+) -> tuple[RobustVQVAE, Side]:
     """A model that `clean` or `train` saved, and how it wants its images read."""
+    folder = model_folder(path)
+    if progress is not None:  # What is imported now takes seconds.
+        progress("model", 0, 1)
     from rvqvae.estimator import RobustVQVAE
 
-    folder = model_folder(path)
     model = RobustVQVAE.load(folder, device)
+    if progress is not None:
+        progress("model", 1, 1)
     try:
         height, width = model.metadata_["size"]
         # Models of images of 8 bits have no levels, nor have those of earlier versions.
@@ -153,11 +161,11 @@ def load_model(path: str | Path, device: str | None = None) -> tuple[RobustVQVAE
 
 @contextmanager
 def read_for_model(
-    images: str | Path,
+    images: str | Path | Source,
     side: Side,
     scratch: Path | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Inventory]:
     """Read every image as a model wants it, duplicates too.
 
@@ -168,3 +176,17 @@ def read_for_model(
         yield read_source(
             images, **side._asdict(), store=store, workers=workers, progress=progress, deduplicate=False
         )
+
+
+@contextmanager
+def read_query(query: str | Path, side: Side, workers: int | None, progress: Progress) -> Iterator[Inventory]:
+    """A source, or a single image as a source of one."""
+    path = Path(query)
+    if not (path.is_file() and path.suffix.lower() in SUFFIXES):
+        with read_for_model(path, side, None, workers, progress) as asked:
+            yield asked
+        return
+    with TemporaryDirectory(prefix=".rvqvae-") as folder:
+        shutil.copyfile(path, Path(folder) / path.name)
+        with read_for_model(folder, side, None, workers, progress) as asked:
+            yield asked

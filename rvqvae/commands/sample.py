@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
-from rvqvae.commands.options import Progress
-from rvqvae.commands.read import load_sampler, model_folder
+from rvqvae.commands.read import load_sampler, model_folder, read_query
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
+from rvqvae.io.pictures import Side
+from rvqvae.progress import Progress, silent
 
 GRID = "grid.png"
 
@@ -38,20 +43,23 @@ def sample(
     *,
     temperature: float = 1.0,
     top_p: float = 1.0,
+    like: str | Path | None = None,
     max_outlier_probability: float | None = None,
     seed: int = 0,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Sampled:
     """Make new images of the inliers only: PNGs, and all of them as grid.png.
 
       rvqvae sample cleaned/model -n 64 --out samples
+      rvqvae sample cleaned/model --like photo.png --out samples
 
     Args:
         out: folder of the images
         n: images to make
         temperature: below 1 purer and less varied
         top_p: draw each code from the likeliest that make up this share
+        like: draw from the group of this image
         max_outlier_probability: draw again what the model takes for an outlier with a higher probability
         progress: called with stage, steps done and steps in all
 
@@ -63,23 +71,33 @@ def sample(
     out = Path(out)
     if n < 1:
         raise InputError(f"n={n} is out of range: it must be >= 1")
-    check_outside(out, model)
-    job = {"job": "sample", "model": str(Path(model).resolve()), "n": n, "seed": seed}
+    check_outside(out, model, *([like] if like is not None else []))
     how: dict[str, Any] = {
         "temperature": temperature, "top_p": top_p, "max_outlier_probability": max_outlier_probability,
     }  # fmt: skip
+    job = {"job": "sample", "model": str(Path(model).resolve()), "n": n, "seed": seed} | how
     # First, as it may keep the prior in the model's folder.
-    estimator = load_sampler(model, device, progress)
+    estimator, side = load_sampler(model, device, progress)
     inputs = digest_of(model=model_folder(model))
+    if like is not None:
+        how["like"] = _shown(like, side)
+        job["like"] = hashlib.sha256(how["like"].tobytes()).hexdigest()
     with locked(out) as folder:
-        done = folder.claim(job | how, inputs) and (out / GRID).exists()
+        done = folder.claim(job, inputs) and (out / GRID).exists()
         if not done:
             images = as_nchw(estimator.sample(n, random_state=seed, **how))
             digits = max(4, len(str(n - 1)))
             for i, image in enumerate(images):
                 save_png(out / f"{i:0{digits}}.png", image.transpose(1, 2, 0).squeeze())
-                if progress is not None:
-                    progress("write", i + 1, n)
+                progress("write", i + 1, n)
             save_png(out / GRID, image_grid(images, columns=math.ceil(math.sqrt(n))))
             folder.finish()
     return Sampled(out, n, out / GRID, done)
+
+
+def _shown(image: str | Path, side: Side) -> NDArray[np.uint8]:
+    """The one image (C, H, W) of ``image``, as the model wants it."""
+    with read_query(image, side, None, silent) as found:
+        if len(found.images) != 1:
+            raise InputError(f"like={str(image)!r} holds {len(found.images)} readable images: give one")
+        return np.array(found.images[0])

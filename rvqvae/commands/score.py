@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rvqvae.commands.folder import check_outside, digest_of, locked, work_beside
-from rvqvae.commands.options import Progress
 from rvqvae.commands.read import load_model, model_folder, read_for_model
 from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import number_text
 from rvqvae.io.reading import Inventory
+from rvqvae.io.sources import open_source
+from rvqvae.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -61,7 +62,7 @@ def score(
     seed: int = 0,
     device: str | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Scored:
     """Score new images: a table with path, status, score, outlier_probability, is_outlier and reason.
 
@@ -83,17 +84,18 @@ def score(
         check_outside(place, images, model)
     if out.is_dir():
         raise InputError(f"{out} is a folder: give a file, such as {out / 'scores.csv'}")
-    estimator, side = load_model(model, device)
+    estimator, side = load_model(model, device, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
+        open_source(images) as source,
         work_beside(out) as scratch,
-        read_for_model(images, side, scratch, workers, progress) as found,
+        read_for_model(source, side, scratch, workers, progress) as found,
     ):
         verdicts = score_images(estimator, found.images, progress)
         if maps is not None:
             job = {"job": "maps", "model": str(Path(model).resolve()), "images": str(Path(images).resolve())}
             with locked(maps) as folder:
-                folder.claim(job, digest_of(images, model=model_folder(model)))
+                folder.claim(job, digest_of(source, model=model_folder(model)))
                 _write_maps(estimator, found, maps, progress)
                 folder.finish()
         write_csv(out, COLUMNS, _rows(found, verdicts))
@@ -101,9 +103,7 @@ def score(
     return Scored(out, len(found.entries), unreadable, int(verdicts.is_outlier.sum()), maps)
 
 
-def score_images(
-    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None
-) -> Verdicts:
+def score_images(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress = silent) -> Verdicts:
     """Scores of uint8 images (M, C, H, W), a batch at a time."""
     from scipy.special import expit
 
@@ -111,8 +111,7 @@ def score_images(
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
         parts.append(estimator.score_samples(batch))
-        if progress is not None:
-            progress("score", start + len(batch), len(images))
+        progress("score", start + len(batch), len(images))
     scores = np.concatenate(parts)
     # As outlier_probability and predict do, which would each look at every image again.
     return Verdicts(scores, expit(-scores), scores < estimator.offset_)
@@ -128,7 +127,7 @@ def _rows(found: Inventory, verdicts: Verdicts) -> list[list[str]]:
     ]
 
 
-def _write_maps(estimator: RobustVQVAE, found: Inventory, out: Path, progress: Progress | None) -> None:
+def _write_maps(estimator: RobustVQVAE, found: Inventory, out: Path, progress: Progress) -> None:
     """``NAME.png`` for every image ``NAME``: the image with the evidence against each pixel on top."""
     from rvqvae.figures import save_png
 
@@ -138,8 +137,7 @@ def _write_maps(estimator: RobustVQVAE, found: Inventory, out: Path, progress: P
         heat = estimator.anomaly_map(images)
         for target, image, evidence in zip(targets[start : start + BATCH], images, heat, strict=True):
             save_png(target, overlay(image, evidence))
-        if progress is not None:
-            progress("maps", start + len(images), len(targets))
+        progress("maps", start + len(images), len(targets))
 
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

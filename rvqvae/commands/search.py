@@ -6,11 +6,8 @@ features and style, side by side. Every query is compared with every image, so t
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,14 +15,14 @@ from numpy.typing import NDArray
 
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.folder import check_outside
-from rvqvae.commands.options import Progress
-from rvqvae.commands.read import load_model, read_for_model
+from rvqvae.commands.read import load_model, read_for_model, read_query
 from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
 from rvqvae.io.duplicates import same_picture
 from rvqvae.io.manifest import number_text
-from rvqvae.io.pictures import SUFFIXES, Side
+from rvqvae.io.pictures import SUFFIXES
 from rvqvae.io.reading import Inventory
+from rvqvae.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rvqvae.estimator import RobustVQVAE
@@ -94,7 +91,7 @@ def search(
     seed: int = 0,
     device: str | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Searched:
     """Find the images in IMAGES that are most like QUERY, nearest first, as the model compares them.
 
@@ -124,9 +121,9 @@ def search(
     for name, value, low in (("k", k, 1), ("seed", seed, 0)):
         if value < low:
             raise InputError(f"{name}={value} is out of range: it must be >= {low}")
-    estimator, side = load_model(model, device)
+    estimator, side = load_model(model, device, progress)
     with (
-        _read_query(query, side, workers, progress) as asked,
+        read_query(query, side, workers, progress) as asked,
         read_for_model(images, side, None, workers, progress) as found,
     ):
         itself = _rows_of_queries(query, asked, images, found)
@@ -136,7 +133,7 @@ def search(
                 "ask for fewer"
             )
         gallery = compared_by(estimator, found.images, progress)
-        near = neighbours(compared_by(estimator, asked.images, None), gallery, k, itself)
+        near = neighbours(compared_by(estimator, asked.images), gallery, k, itself)
         matches = _matches(asked, found, near)
         if picture is not None:
             write_atomically(picture, _picture(asked, found, near))
@@ -147,15 +144,14 @@ def search(
 
 
 def compared_by(
-    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress | None = None
+    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress = silent
 ) -> NDArray[np.float32]:
     """(N, d) vectors of uint8 images (N, C, H, W): the view in which membership compares them."""
     parts = []
     for start in range(0, len(images), BATCH):
         batch = np.asarray(images[start : start + BATCH])
         parts.append(estimator._scorer.vectors(batch))
-        if progress is not None:
-            progress("compare", start + len(batch), len(images))
+        progress("compare", start + len(batch), len(images))
     return np.concatenate(parts)
 
 
@@ -181,22 +177,6 @@ def neighbours(
     distances[rows == itself[:, None]] = np.inf
     order = np.argsort(distances, 1, kind="stable")[:, :k]
     return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1))
-
-
-@contextmanager
-def _read_query(
-    query: str | Path, side: Side, workers: int | None, progress: Progress | None
-) -> Iterator[Inventory]:
-    """A source, or a single image as a source of one."""
-    path = Path(query)
-    if not (path.is_file() and path.suffix.lower() in SUFFIXES):
-        with read_for_model(path, side, None, workers, progress) as asked:
-            yield asked
-        return
-    with TemporaryDirectory(prefix=".rvqvae-") as folder:
-        shutil.copyfile(path, Path(folder) / path.name)
-        with read_for_model(folder, side, None, workers, progress) as asked:
-            yield asked
 
 
 def _rows_of_queries(

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before, verdict_line
-from rvqvae.commands.options import DEFAULTS, FitOptions, Progress
+from rvqvae.commands.options import DEFAULTS, FitOptions
 from rvqvae.commands.read import load_model, model_metadata, read_for_fit
+from rvqvae.io.sources import open_source
+from rvqvae.progress import Progress, silent
 
 
 class Trained(NamedTuple):
@@ -30,7 +32,7 @@ def train(
     out: str | Path,
     options: FitOptions = DEFAULTS,
     *,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Trained:
     """Train a model on images of which some do not belong, and save it as the folder OUT.
 
@@ -49,13 +51,12 @@ def train(
     images, out = Path(images), Path(out)
     check_outside(out, images)
     job = {"job": "train", "images": str(images.resolve()), **options.identity}
-    inputs = digest_of(images)
-    with locked(out) as folder:
-        done = folder.claim(job, inputs)
+    with open_source(images) as source, locked(out) as folder:
+        done = folder.claim(job, digest_of(source))
         if done:
             model, _ = load_model(out)
         else:
-            found = read_for_fit(images, folder, options, progress)
+            found = read_for_fit(source, folder, options, progress)
             model = options.estimator(folder.work, progress).fit(found.images)
             model.save(out, metadata=model_metadata(found.side))
             folder.finish()

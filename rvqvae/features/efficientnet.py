@@ -31,21 +31,22 @@ EPSILON = 1e-3
 
 
 class SameConv(nn.Module):
-    """A convolution padded as TensorFlow pads: with an odd number of rows, the last side gets one more."""
+    """A convolution padded as TensorFlow pads: with stride 2 and an even side, one more at the end.
+
+    Zeros in front of the kernel do the same without a padded copy of the input, which took a quarter of the
+    time.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.stride, self.groups = stride, len(weight) if weight.shape[1] == 1 else 1
+        self.reach = weight.shape[-1] // 2
+        weight = F.pad(weight, (1, 0, 1, 0)) if stride == 2 else weight
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.weight.shape[-1]
-        if self.stride == 1:
-            return F.conv2d(x, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
-        pads = [max((-(-side // self.stride) - 1) * self.stride + kernel - side, 0) for side in x.shape[2:]]
-        top, left = (pad // 2 for pad in pads)
-        x = F.pad(x, (left, pads[1] - left, top, pads[0] - top))
-        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+        pads = [self.reach + (side % 2 if self.stride == 2 else 0) for side in x.shape[2:]]
+        return F.conv2d(x, self.weight, self.bias, self.stride, pads, groups=self.groups)
 
 
 class InvertedResidual(nn.Module):
@@ -64,19 +65,19 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, weights: Iterator[Tensor]) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_folded(weights, 2), nn.ReLU6())
+        self.stem = nn.Sequential(_folded(weights, 2), nn.ReLU6(inplace=True))
         stages, before = [], 32
         for blocks, _, stride, expansion, channels in STAGES:
             stage = []
             for i in range(blocks):
-                expand = [_folded(weights), nn.ReLU6()] if expansion > 1 else []
-                depthwise = [_folded(weights, 1 if i else stride), nn.ReLU6()]
+                expand = [_folded(weights), nn.ReLU6(inplace=True)] if expansion > 1 else []
+                depthwise = [_folded(weights, 1 if i else stride), nn.ReLU6(inplace=True)]
                 residual = before == channels and (i > 0 or stride == 1)
                 stage.append(InvertedResidual([*expand, *depthwise, _folded(weights)], residual))
                 before = channels
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Sequential(_folded(weights), nn.ReLU6())
+        self.head = nn.Sequential(_folded(weights), nn.ReLU6(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stages(self.stem(x))).mean((2, 3))

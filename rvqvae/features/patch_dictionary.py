@@ -14,7 +14,6 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 from torch import nn
 from torch.nn import functional as F
 
@@ -63,6 +62,8 @@ class LearnedFeatures(nn.Module):
 
         The same images and seed give the same features. Raises InputError for other arrays.
         """
+        from sklearn.cluster import MiniBatchKMeans
+
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
             raise InputError(
                 f"images are {images.dtype} {images.shape}: features are learned from uint8 "

@@ -42,9 +42,7 @@ from rvqvae.io.pictures import (
     why,
 )
 from rvqvae.io.sources import Source, open_source, unreadable
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage ("scan", "decode"), the number of files done, and their total."""
+from rvqvae.progress import Progress, silent
 
 DEFAULT_SIDE = 64
 CHUNK, IN_FLIGHT = 16, 16
@@ -86,7 +84,7 @@ def read_source(
     levels: Levels | None = None,
     store: Path | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     deduplicate: bool = True,
 ) -> Inventory:
     """Read every image of a folder (recursive), a .zip, or a .npz (array ``x``); bad files are never fatal.
@@ -245,7 +243,7 @@ def _in_order(
     pool: ThreadPoolExecutor,
     function: Callable[[A], B],
     items: Sequence[A],
-    progress: Progress | None = None,
+    progress: Progress = silent,
     stage: str = "",
 ) -> Iterator[B]:
     """Results of `function` in the order of `items`, of which a bounded number is in work at a time."""
@@ -258,8 +256,7 @@ def _in_order(
         results = waiting.popleft().result()
         yield from results
         done += len(results)
-        if progress is not None:
-            progress(stage, done, len(items))
+        progress(stage, done, len(items))
 
 
 def _channels(source: Source, pool: ThreadPoolExecutor, headers: dict[str, Header], size: Size) -> int:

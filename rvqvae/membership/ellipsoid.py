@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from sklearn.covariance import ledoit_wolf
 
 CORE = 0.55
 """Share of the data that the ellipsoid is fitted to: just above half, as contamination may near it."""
@@ -79,6 +78,8 @@ def _nearest(distance: Distances) -> Mask:
 
 
 def _shape(z: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    from sklearn.covariance import ledoit_wolf
+
     return z.mean(0, dtype=np.float64), np.linalg.pinv(ledoit_wolf(z)[0].astype(np.float64), hermitian=True)
 
 

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans
 
 from rvqvae.membership.ellipsoid import Ellipsoid, find_core, fit_ellipsoid
 from rvqvae.membership.view import JointView, Views
@@ -146,6 +145,8 @@ def _parts(view: JointView, z: NDArray[np.float32]) -> list[NDArray[np.float32]]
 
 def _centroids(z: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
     """(G, d) of at most ``k`` groups, each the nearest to some sample."""
+    from sklearn.cluster import KMeans
+
     centroids = KMeans(k, n_init=1, random_state=seed).fit(z).cluster_centers_.astype(np.float32)
     nearest = np.concatenate([cdist(block, centroids).argmin(1) for block in _blocks(z)])
     used: NDArray[np.float32] = centroids[np.unique(nearest)]

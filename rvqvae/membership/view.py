@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 Views = Sequence[NDArray[np.generic]]
 COMPONENTS = 32
@@ -28,6 +27,8 @@ class JointView(NamedTuple):
     @classmethod
     def fit(cls, views: Views, seed: int = 0) -> JointView:
         """From training ``views``, each (N, d)."""
+        from sklearn.decomposition import PCA
+
         means, axes = [], []
         for view in views:
             x = np.asarray(view, np.float32)

@@ -5,16 +5,10 @@ The reference set must be clean held-out inliers. Distances depend on the featur
 "FD (features)" and "KD (features)"; FID and KID are only what InceptionV3 gives.
 """
 
-from rvqvae.metrics.bootstrap import bootstrap_interval, mean_interval
 from rvqvae.metrics.clustering import clustering_accuracy, clustering_nmi
-from rvqvae.metrics.distances import (
-    frechet_contributions,
-    frechet_distance,
-    kernel_contributions,
-    kernel_distance,
-)
-from rvqvae.metrics.manifold import PRDC, PRDCIndicators, prdc_indicators, precision_recall_density_coverage
-from rvqvae.metrics.purity import Judge, purity
+from rvqvae.metrics.distances import frechet_distance, kernel_distance
+from rvqvae.metrics.manifold import PRDC, precision_recall_density_coverage
+from rvqvae.metrics.purity import Classifier, Judge, purity
 from rvqvae.metrics.retrieval import (
     average_precision,
     mean_average_precision,
@@ -22,35 +16,21 @@ from rvqvae.metrics.retrieval import (
     precision_at_k,
     recall_at_k,
 )
-from rvqvae.metrics.summary import (
-    Estimate,
-    GenerationEstimates,
-    GenerationMetrics,
-    generation_estimates,
-    generation_metrics,
-)
+from rvqvae.metrics.summary import GenerationMetrics, generation_metrics
 
 __all__ = [
     "PRDC",
-    "Estimate",
-    "GenerationEstimates",
+    "Classifier",
     "GenerationMetrics",
     "Judge",
-    "PRDCIndicators",
     "average_precision",
-    "bootstrap_interval",
     "clustering_accuracy",
     "clustering_nmi",
-    "frechet_contributions",
     "frechet_distance",
-    "generation_estimates",
     "generation_metrics",
-    "kernel_contributions",
     "kernel_distance",
     "mean_average_precision",
-    "mean_interval",
     "neighbor_recall",
-    "prdc_indicators",
     "precision_at_k",
     "precision_recall_density_coverage",
     "purity",

@@ -1,4 +1,4 @@
-"""Distances between two sets of features, by torchmetrics, and what each generated image adds to them.
+"""Distances between two sets of features, by torchmetrics.
 
 Rows are read in blocks, so that memory beyond the two matrices does not grow with their length.
 """
@@ -12,15 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import poly_kernel, poly_mmd
+from torchmetrics.image.kid import poly_mmd
 
 from rvqvae.errors import InputError
 from rvqvae.metrics.checks import check_features
 
 _BLOCK = 4096
-"""Rows that are float64 at a time, and most rows that stand for a whole set in `kernel_contributions`."""
-
-Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Rows that are float64 at a time."""
 
 
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
@@ -36,33 +34,6 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
         for block in _blocks(features):
             metric.update(torch.from_numpy(block - offset), real=is_real)
     return max(0.0, float(metric.compute()))  # rounding leaves about -1e-12 for equal sets
-
-
-def frechet_contributions(real: np.ndarray, generated: np.ndarray) -> NDArray[np.float64]:
-    """(M,) float64 whose mean is `frechet_distance`: to first order, what each generated image adds.
-
-    Give it to `mean_interval` (Efron 1982, the infinitesimal jackknife): the derivative of the distance in
-    the weight of each row, 2 (m - m_r)'(x - m) + (x - m)'(1 - T)(x - m) less its mean, where T is the
-    optimal transport from the generated to the real Gaussian. Ours, instead of resampling rows: where M is
-    not far above d, resampled rows span less, and the interval comes out up to twice too wide.
-    """
-    value = frechet_distance(real, generated)
-    real, generated = check_features(real, generated, at_least=2)
-    (real_mean, real_covariance), (mean, covariance) = _moments(real), _moments(generated)
-    variances, axes = np.linalg.eigh(real_covariance)
-    root = (axes * np.sqrt(variances.clip(0))) @ axes.T
-    spectrum, axes = np.linalg.eigh(root @ covariance @ root)
-    spanned = spectrum > 1e-10 * spectrum.max()  # beyond, either set has no variance to transport
-    transport = root @ axes[:, spanned] / spectrum[spanned] ** 0.25  # times its transpose: T
-    shift = 2 * (mean - real_mean)
-    parts = []
-    for block in _blocks(generated):
-        centred = block - mean
-        spread = np.square(centred).sum(1) - np.square(centred @ transport).sum(1)
-        parts.append(spread + centred @ shift)
-    change = np.concatenate(parts)
-    contributions: NDArray[np.float64] = value + change - change.mean()
-    return contributions
 
 
 def kernel_distance(
@@ -89,45 +60,6 @@ def kernel_distance(
         x, y = (_sample(features, subset_size, rng) for features in (real, generated))
         values.append(float(poly_mmd(x, y)))
     return float(np.mean(values))
-
-
-def kernel_contributions(
-    real: np.ndarray,
-    generated: np.ndarray,
-    *,
-    subsets: int = 50,
-    subset_size: int = 500,
-    random_state: int = 0,
-) -> NDArray[np.float64]:
-    """(M,) float64 whose mean is `kernel_distance`: to first order, what each generated image adds.
-
-    As `frechet_contributions`: twice the difference of an image's mean kernel with the generated and with
-    the real images (of either at most 4,096, drawn at random) less its mean.
-    """
-    value = kernel_distance(
-        real, generated, subsets=subsets, subset_size=subset_size, random_state=random_state
-    )
-    real, generated = check_features(real, generated, at_least=subset_size)
-    rng = np.random.RandomState(random_state)
-    x, y = (_sample(features, min(_BLOCK, len(features)), rng) for features in (real, generated))
-    change = np.concatenate(
-        [
-            2 * (poly_kernel(block, y).mean(1) - poly_kernel(block, x).mean(1)).numpy()
-            for block in map(torch.from_numpy, _blocks(generated))
-        ]
-    )
-    contributions: NDArray[np.float64] = value + change - change.mean()
-    return contributions
-
-
-def _moments(features: np.ndarray) -> Moments:
-    """Mean (d,) and unbiased covariance (d, d) of (N, d)."""
-    mean = features.mean(0, dtype=np.float64)
-    scatter = np.zeros((len(mean), len(mean)))
-    for block in _blocks(features):
-        centred = block - mean
-        scatter += centred.T @ centred
-    return mean, scatter / (len(features) - 1)
 
 
 def _blocks(features: np.ndarray) -> Iterator[NDArray[np.float64]]:

@@ -20,25 +20,16 @@ _INSIDE = 1 - 1e-6
 
 
 class PRDC(NamedTuple):
-    """Means of the indicators. All in [0, 1] but density, which is about 1 for equal distributions."""
+    """All in [0, 1] but density, which is about 1 for equal distributions."""
 
     precision: float
+    """Share of the generated images that lie in a ball of a real one."""
     recall: float
+    """Share of the real images that lie in a ball of a generated one."""
     density: float
+    """Mean number of real balls around a generated image, over k."""
     coverage: float
-
-
-class PRDCIndicators(NamedTuple):
-    """What each image contributes; N real and M generated images."""
-
-    precision: np.ndarray
-    """(M,) bool: the generated image lies in a ball of a real one."""
-    recall: np.ndarray
-    """(N,) bool: the real image lies in a ball of a generated one."""
-    density: np.ndarray
-    """(M,) float64: number of real balls around the generated image, over k."""
-    coverage: np.ndarray
-    """(N,) bool: the ball of the real image holds a generated one."""
+    """Share of the real images whose ball holds a generated one."""
 
 
 def precision_recall_density_coverage(
@@ -49,14 +40,6 @@ def precision_recall_density_coverage(
     Memory beyond the two matrices is a few blocks. Raises InputError unless
     1 <= k < min(N, M), both have d columns and everything is finite.
     """
-    indicators = prdc_indicators(real, generated, k, block_mib=block_mib)
-    return PRDC(*(float(values.mean()) for values in indicators))
-
-
-def prdc_indicators(
-    real: np.ndarray, generated: np.ndarray, k: int = 5, *, block_mib: int = 256
-) -> PRDCIndicators:
-    """As `precision_recall_density_coverage`, before the means: see `mean_interval` for their intervals."""
     if k < 1:
         raise InputError(f"k={k} is out of range: it must be >= 1")
     real, generated = check_features(real, generated, at_least=k + 1)
@@ -71,7 +54,8 @@ def prdc_indicators(
         coverage.append(inside.any(axis=1))
         recall.append((block < generated_radius).any(axis=1))
         start += len(block)
-    return PRDCIndicators(balls > 0, np.concatenate(recall), balls / k, np.concatenate(coverage))
+    recalled, covered = np.concatenate(recall).mean(), np.concatenate(coverage).mean()
+    return PRDC(float((balls > 0).mean()), float(recalled), float((balls / k).mean()), float(covered))
 
 
 def _radii(features: np.ndarray, k: int, block_mib: int) -> np.ndarray:

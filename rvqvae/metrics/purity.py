@@ -6,6 +6,8 @@ training may see it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -14,62 +16,81 @@ from torch.nn import functional as F
 from rvqvae.errors import InputError
 
 _SIZE = 32  # pixels the judge looks at
-_BATCH = 64  # of each class
+_BATCH = 128  # of all kinds together
+
+
+class Classifier:
+    """Small convolutional classifier of K kinds of images.
+
+    Images are shifted, dimmed, blurred and made noisy at random while it learns, since generated images are
+    blurred and must be judged by what they show.
+    """
+
+    def __init__(self, network: nn.Module, channels: int) -> None:
+        self._network = network.eval()
+        self._channels = channels
+
+    @classmethod
+    def fit(cls, kinds: Sequence[np.ndarray], seed: int = 0, *, steps: int = 600) -> Classifier:
+        """Train on clean images of each kind, uint8 (N_k, C, H, W); equal seeds, equal classifiers.
+
+        All kinds are drawn equally often.
+        """
+        if steps < 2:
+            raise InputError(f"steps={steps} is out of range: it must be >= 2; use 600")
+        channels = [_check(images, f"images of kind {k}") for k, images in enumerate(kinds)]
+        if len(set(channels)) > 1:
+            several = " and ".join(map(str, sorted(set(channels))))
+            raise InputError(f"there are images of {several} channels: convert them to the same")
+        each = _BATCH // len(kinds)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = _network(channels[0], len(kinds))
+            optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
+            target = torch.arange(len(kinds)).repeat_interleave(each)
+            for _ in range(steps):
+                drawn = [x[torch.randint(len(x), (each,)).numpy()] for x in kinds]
+                logits = network(_augment(torch.cat([_prepare(x) for x in drawn])))
+                loss = F.cross_entropy(logits, target)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+        return cls(network, channels[0])
+
+    @torch.inference_mode()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """(N, K) float32 of the images uint8 (N, C, H, W)."""
+        if _check(images, "images") != self._channels:
+            raise InputError(
+                f"images have {images.shape[1]} channels: the classifier was trained on {self._channels}"
+            )
+        parts = [self._network(_prepare(images[i : i + 256])) for i in range(0, len(images), 256)]
+        return torch.cat(parts).softmax(1).numpy()
 
 
 class Judge:
-    """Small convolutional classifier of inliers against outliers.
+    """`Classifier` of inliers against outliers.
 
     >>> judge = Judge.fit(inliers, outliers)                # doctest: +SKIP
     >>> judge.test(held_out_inliers, held_out_outliers)     # doctest: +SKIP
     0.0005
     """
 
-    def __init__(self, network: nn.Module, channels: int) -> None:
-        self._network = network.eval()
-        self._channels = channels
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
         self.error: float | None = None
         """Balanced error on the held-out images last given to `test`; None before."""
 
     @classmethod
     def fit(cls, inliers: np.ndarray, outliers: np.ndarray, seed: int = 0, *, steps: int = 600) -> Judge:
-        """Train on labelled clean images, uint8 (N, C, H, W) and (M, C, H, W); equal seeds, equal judges.
-
-        Both classes are drawn equally often. Images are shifted, dimmed, blurred and made noisy at
-        random, since generated images are blurred and must be judged by what they show.
-        """
-        if steps < 2:
-            raise InputError(f"steps={steps} is out of range: it must be >= 2; use 600")
-        channels = _check(inliers, "inliers")
-        if _check(outliers, "outliers") != channels:
-            raise InputError(
-                f"inliers have {channels} channels and outliers {outliers.shape[1]}: convert them to the same"
-            )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = _network(channels)
-            optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
-            target = torch.tensor([1.0] * _BATCH + [0.0] * _BATCH)
-            for _ in range(steps):
-                drawn = [x[torch.randint(len(x), (_BATCH,)).numpy()] for x in (inliers, outliers)]
-                logits = network(_augment(torch.cat([_prepare(x) for x in drawn]))).squeeze(1)
-                loss = F.binary_cross_entropy_with_logits(logits, target)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-        return cls(network, channels)
+        """Train on labelled clean images, uint8 (N, C, H, W) and (M, C, H, W)."""
+        return cls(Classifier.fit([outliers, inliers], seed, steps=steps))
 
     def predict_inlier(self, images: np.ndarray) -> np.ndarray:
         """(N,) bool: which of the images uint8 (N, C, H, W) show an inlier."""
-        if _check(images, "images") != self._channels:
-            raise InputError(
-                f"images have {images.shape[1]} channels: the judge was trained on {self._channels}"
-            )
-        with torch.inference_mode():
-            parts = [self._network(_prepare(images[i : i + 256])) > 0 for i in range(0, len(images), 256)]
-        return torch.cat(parts).squeeze(1).numpy()
+        return self.classifier.probabilities(images)[:, 1] > 0.5
 
     def test(self, inliers: np.ndarray, outliers: np.ndarray) -> float:
         """Mean of the two classes' error rates on held-out images; kept as ``error``."""
@@ -84,15 +105,15 @@ def purity(judge: Judge, samples: np.ndarray) -> float:
     return float(judge.predict_inlier(samples).mean())
 
 
-def _network(channels: int) -> nn.Module:
-    """(B, C, 32, 32) to a logit (B, 1)."""
+def _network(channels: int, kinds: int) -> nn.Module:
+    """(B, C, 32, 32) to logits (B, K)."""
 
     def block(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
         conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
         return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
     layers = block(channels, 32, 5, 2) + block(32, 64, 3, 2) + block(64, 64, 3, 2)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 4 * 4, 1))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 4 * 4, kinds))
 
 
 def _prepare(images: np.ndarray) -> torch.Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from rvqvae.config import PriorConfig
@@ -50,6 +48,9 @@ def fit_code_prior(
 @torch.no_grad()
 def code_groups(model: TwoCodebookVQVAE, codes: Tensor, groups: int, seed: int) -> Tensor:
     """Group (N,) int64 of each grid (N, h, w), by k-means on principal components of their codewords."""
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
     words, grids = model.inlier_codebook.codewords.cpu().numpy(), codes.cpu().flatten(1).numpy()
     few = grids[np.random.default_rng(seed).permutation(len(grids))[:FITTED]]
     pca = PCA(min(DIMENSIONS, len(few), few.shape[1] * words.shape[1]), random_state=seed)
