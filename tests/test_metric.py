@@ -1,4 +1,4 @@
-"""The learned metric: what it is fitted to, and that it does what it is for on domains that it has not seen."""
+"""The learned metric: what it is fitted to, and that it tells kinds apart."""
 
 import numpy as np
 import pytest

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,13 +92,11 @@ class Metric(NamedTuple):
 
     def save(self, path: Path) -> None:
         """In half precision, which moves no distance by a thousandth."""
-        arrays = {f"mean {i}": mean for i, mean in enumerate(self.means)}
-        # Columns of one length, so that none underflows.
-        arrays |= {f"axes {i}": a / np.linalg.norm(a, axis=0) for i, a in enumerate(self.axes)}
-        arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
-        arrays |= {
-            f"scale {i}": np.linalg.norm(a, axis=0).astype(np.float32) for i, a in enumerate(self.axes)
-        }
+        arrays: dict[str, Any] = {}
+        for i, (mean, axes) in enumerate(zip(self.means, self.axes, strict=True)):
+            scale = np.linalg.norm(axes, axis=0)  # apart, so that no column underflows
+            arrays |= {f"mean {i}": mean.astype(np.float16), f"axes {i}": (axes / scale).astype(np.float16)}
+            arrays[f"scale {i}"] = scale.astype(np.float32)
         np.savez_compressed(path, **arrays)
 
     @classmethod

@@ -8,8 +8,8 @@ how the set and the group are otherwise (`CONTEXT`).
 Ours. Log loss of sets whose families of domains were left out, before the views were compared in a learned
 metric: straight lines .273, of fixed direction .261, bent .245, with the context .226 (all descriptors by all
 of the set .241); boosted trees .248. Outliers left in where 2 % of the inliers are thrown out: .54, .55, .49,
-.44, (.49), .51. With the metric .198 and .35; pairs within a set, beside it, raise the mean AUROC from .925 to
-.928 at the same log loss. And anyone can read it.
+.44, (.49), .51. With the metric .198 and .35; pairs within a set, beside it, raise the mean AUROC from .925
+to .928 at the same log loss. And anyone can read it.
 
 `pipelines.train_judge` makes judge.json from data/judge_table.npz, and that table from the suite.
 """
