@@ -41,6 +41,8 @@ LEARN = 50_000
 """Samples that are learned from, drawn at random from larger sets; the others are scored by the result."""
 DEFAULT = "efficientnet_lite0"
 """The network that travels with the package; metric and judge know its views."""
+STANDS_OUT = 0.9
+"""Share of the samples that a foreign one must rank above, to be among the first that are looked at."""
 
 
 class Judged(NamedTuple):
@@ -95,7 +97,7 @@ class Detected(NamedTuple):
     interval: Interval
     """95 % interval of the contamination."""
     seen: float
-    """Share of planted foreign samples that stood out."""
+    """Share of planted foreign samples that stand out."""
 
     @property
     def verdict(self) -> Verdict:
@@ -142,7 +144,7 @@ def detect(
         interval = Interval(min(found.low, dropped), max(found.high, dropped))
         if len(samples) < FEWEST:
             interval = Interval(0.0, 0.5)
-    return Detected(scorer, judged, learned, cut, interval, _seen(scorer, few, cut, seed))
+    return Detected(scorer, judged, learned, cut, interval, _seen(scorer, few, judged.log_odds, seed))
 
 
 def drawn(n: int, most: int, seed: int) -> NDArray[np.int64]:
@@ -182,8 +184,8 @@ def _fill(whole: Judged, rows: NDArray[np.int64], part: Judged) -> None:
     whole.log_odds[rows], whole.groups[rows], whole.vectors[rows] = part
 
 
-def _seen(scorer: Scorer, samples: Samples, cut: float, seed: int) -> float:
-    """The share of planted foreign samples that ``scorer`` would call outliers.
+def _seen(scorer: Scorer, samples: Samples, log_odds: NDArray[np.float64], seed: int) -> float:
+    """The share of planted foreign samples that ``scorer`` would rank above STANDS_OUT of all samples.
 
     Of vectors, the plants are samples whose columns were shuffled each on its own and stretched threefold.
     """
@@ -195,7 +197,7 @@ def _seen(scorer: Scorer, samples: Samples, cut: float, seed: int) -> float:
         picked = samples[rows, np.arange(samples.shape[1])]
         centre = np.median(samples, 0)
         plants = (centre + 3 * (picked - centre)).astype(samples.dtype)
-    return float((scorer(plants).log_odds > cut).mean())
+    return float((scorer(plants).log_odds > np.quantile(log_odds, STANDS_OUT)).mean())
 
 
 VARIETY = "nothing can be told from them; keep one of each, then fit again"

@@ -18,6 +18,8 @@ FEWEST = 100
 """Samples below which no verdict is given: the judge has learned on sets of 100 and more."""
 SEEN = 0.8
 """Share of the planted foreign samples that must stand out before a set is called clean."""
+CLEAN = 0.03
+"""Contamination, by the high end of the interval, up to which a set may be called clean."""
 
 
 class Interval(NamedTuple):
@@ -73,4 +75,4 @@ def verdict_of(interval: tuple[float, float], n: int, seen: float) -> Verdict:
         return "undecided"
     if low > 0.005:
         return "contaminated"
-    return "clean" if high <= 0.02 and seen >= SEEN else "undecided"
+    return "clean" if high <= CLEAN and seen >= SEEN else "undecided"
