@@ -136,17 +136,15 @@ def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tu
 
 
 def load_model(
-    path: str | Path, device: str | None = None, progress: Progress | None = None
+    path: str | Path, device: str | None = None, progress: Progress = silent
 ) -> tuple[RobustVQVAE, Side]:
     """A model that `clean` or `train` saved, and how it wants its images read."""
     folder = model_folder(path)
-    if progress is not None:  # What is imported now takes seconds.
-        progress("model", 0, 1)
+    progress("model", 0, 1)  # What is imported now takes seconds.
     from rvqvae.estimator import RobustVQVAE
 
     model = RobustVQVAE.load(folder, device)
-    if progress is not None:
-        progress("model", 1, 1)
+    progress("model", 1, 1)
     try:
         height, width = model.metadata_["size"]
         # Models of images of 8 bits have no levels, nor have those of earlier versions.
