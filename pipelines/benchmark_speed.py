@@ -1,6 +1,6 @@
 """How long everything takes, each beside the ready alternative or the aim, in one run.
 
-    uv run --group peers python -m pipelines.benchmark_speed                  # all, in tens of minutes
+    uv run --group peers python -m pipelines.benchmark_speed    # all, in tens of minutes
     python -m pipelines.benchmark_speed --only cleaning --folder PHOTOS    # of your own images
     python -m pipelines.benchmark_speed --only sampling --rounds 5
 
