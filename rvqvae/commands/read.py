@@ -18,6 +18,7 @@ from rvqvae.commands.options import DEFAULTS, FitOptions
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import CONFLICT, NEAR, Entry
 from rvqvae.io.left_out import LeftOut
+from rvqvae.io.manifest import Row
 from rvqvae.io.pictures import SUFFIXES, Side
 from rvqvae.io.reading import Inventory, read_source
 from rvqvae.io.sources import Source
@@ -69,11 +70,24 @@ def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progre
 
 
 def read_for_fit(
-    images: str | Path | Source, folder: Folder, options: FitOptions, progress: Progress
+    images: str | Path | Source,
+    folder: Folder,
+    options: FitOptions,
+    progress: Progress,
+    labels: Mapping[str, str] | None = None,
+    issues: bool = False,
 ) -> Inventory:
     """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
     store = folder.work / PIXELS
-    found = read_source(images, size=options.size, store=store, workers=options.workers, progress=progress)
+    found = read_source(
+        images,
+        size=options.size,
+        store=store,
+        workers=options.workers,
+        progress=progress,
+        labels=labels,
+        issues=issues,
+    )
     if len(found.rows) < MIN_IMAGES:
         place = images.path if isinstance(images, Source) else images
         raise InputError(
@@ -85,7 +99,7 @@ def read_for_fit(
 
 
 def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
-    """unreadable, duplicates, near_duplicates, label_conflicts (images that are in two class folders)."""
+    """unreadable, duplicates, near_duplicates, label_conflicts (images that are in two classes)."""
     status = Counter(entry.status for entry in entries)
     good = [entry.reason for entry in entries if entry.status == "ok"]
     return {
@@ -94,6 +108,11 @@ def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
         "near_duplicates": sum(reason.startswith(NEAR) for reason in good),
         "label_conflicts": sum(reason.startswith(CONFLICT) for reason in good),
     }
+
+
+def issue_counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """What summary.json says of images with faults: how many of each kind."""
+    return {"issues": dict(Counter(kind for row in rows if row.issues for kind in row.issues.split("; ")))}
 
 
 def left_out_counts(left_out: LeftOut) -> dict[str, Any]:
@@ -105,7 +124,10 @@ def account_lines(summary: Mapping[str, Any], copied: bool = False) -> list[str]
     """What is said on screen of how files were read, and of those that were not, from summary.json."""
     lines = []
     if conflicts := summary.get("label_conflicts", 0):
-        lines.append(f"{conflicts:,} images are in two class folders, label conflicts: see their reason.")
+        lines.append(f"{conflicts:,} images are in two classes, label conflicts: see their reason.")
+    if issues := summary.get("issues"):
+        named = ", ".join(f"{count:,} {kind}" for kind, count in issues.items())
+        lines.append(f"Issues to look at, which nothing is dropped for: {named}.")
     if (levels := summary.get("levels")) is not None:
         low, high = levels
         lines.append(f"Grey values of more than 8 bits have one scale: {low:g} is black, {high:g} white.")
