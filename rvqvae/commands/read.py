@@ -54,6 +54,7 @@ class Preview(NamedTuple):
 
 def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progress = silent) -> Preview:
     """Read every image as `clean` would, and write nothing that stays."""
+    options.check_features()
     with TemporaryDirectory() as scratch:
         found = read_source(
             images,
@@ -78,6 +79,7 @@ def read_for_fit(
     issues: bool = False,
 ) -> Inventory:
     """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
+    options.check_features()
     store = folder.work / PIXELS
     found = read_source(
         images,

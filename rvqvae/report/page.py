@@ -132,7 +132,7 @@ def _write(path: Path, data: dict[str, Any], summary: Mapping[str, Any]) -> None
     text = page.from_string(_asset("template.html.j2")).render(
         title=data["title"],
         verdict=VERDICTS[summary["verdict"]].format(rate=_percent(summary["contamination"])),
-        interval=" to ".join(_percent(end) for end in summary["contamination_interval"]),
+        interval=interval_text(summary["contamination_interval"]),
         counts={"found": summary["images"], **{name: summary[name] for name in COUNTS}},
         details=_flat(summary),
         data=_json(data),
@@ -242,6 +242,12 @@ def _csp_hash(text: str) -> str:
 def _json(value: Any) -> str:
     """JSON that can end no script element; lone surrogates come through as escapes."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def interval_text(interval: Sequence[float]) -> str:
+    """A contamination's interval in words; a rate that was given is not estimated, and has none."""
+    low, high = map(_percent, interval)
+    return f"95 % interval {low} to {high}" if interval[0] < interval[1] else "the rate that was given"
 
 
 def _percent(share: float | None) -> str:
