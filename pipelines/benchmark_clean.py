@@ -1,80 +1,79 @@
-"""How long cleaning and scoring take, beside detectors on the same images, in one run.
+"""What cleaning and scoring a folder cost, beside CleanVision and PyOD: a part of `benchmark_speed`.
 
-    python -m pipelines.benchmark_clean                       # 5,000 images of the committed samples
-    python -m pipelines.benchmark_clean --total 10000 --root ROOT
-
-Digits with 20 % clothes are written as PNG files. `clean` reads them, fits, and writes
-everything that it writes for a user, report and model with prior included; the detectors are given
-the decoded pixels.
+Each is a process of its own, whose start and reading of the files count, with the threads that it takes by
+default. CleanVision looks for all its issues; PyOD's detectors, with their defaults, fit and score the
+pixels, of which the reading is ours.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 
-from jsonargparse import auto_cli
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
-from sklearn.metrics import roc_auc_score
 
-from pipelines.common import peers
 from pipelines.common.pairs import draw
-from rvqvae.commands.clean import clean
-from rvqvae.commands.options import FitOptions
-from rvqvae.commands.score import score
-from rvqvae.errors import InputError
-from rvqvae.io.manifest import read_manifest
+from pipelines.common.timing import Line, cost_of
 
-OTHERS = ("IForest-pixels", "AutoEncoder")
+PEERS = {"CleanVision": "cleanvision", "IForest": "pyod", "AutoEncoder": "pyod"}
+"""And the package that each is in."""
+OURS = [sys.executable, "-m", "rvqvae"]
 
 
-def benchmark(total: int = 5000, root: str | None = None, seed: int = 0) -> None:
-    """Print seconds, images per second and AUROC.
-
-    Args:
-        total: images
-        root: folder with the full sets; the committed samples without it
-        seed: of the draw and the methods
-    """
-    peers.require(OTHERS)
-    drawn = draw("mnist/fashion_mnist", 0.2, seed, total, root)
-    table = Table("", "seconds", "images/s", "AUROC", title=f"{len(drawn.images):,} images of 28 x 28")
-
-    def row(name: str, seconds: float, auroc: float | None = None) -> None:
-        shown = "" if auroc is None else f"{auroc:.3f}"
-        table.add_row(name, f"{seconds:.1f}", f"{len(drawn.images) / seconds:,.0f}", shown)
-
+def cleaning(folder: str | None, total: int, root: str | None) -> Iterator[Line]:
+    """Of the images in ``folder``; without one, of ``total`` digits with 20 % clothes."""
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "images"
-        folder.mkdir()
-        for i, image in enumerate(drawn.images):
-            Image.fromarray(image[0]).save(folder / f"{i:06d}.png")
-        begin = perf_counter()
-        clean(folder, Path(scratch) / "cleaned", FitOptions(seed=seed))
-        took = perf_counter() - begin
-        rows = read_manifest(Path(scratch) / "cleaned" / "manifest.csv")
-        # Equal files count once: the others have no score.
-        scored = [i for i, found in enumerate(rows) if found.status == "ok"]
-        row(
-            "rvqvae clean", took,
-            roc_auc_score(drawn.is_outlier[scored], [-rows[i].score for i in scored]),
-        )  # fmt: skip
-        begin = perf_counter()
-        score(Path(scratch) / "cleaned" / "model", folder, Path(scratch) / "scores.csv")
-        row("rvqvae score", perf_counter() - begin)
-    for name in OTHERS:
-        begin = perf_counter()
-        found = peers.score(name, peers.view_of(drawn.images, peers.PEERS[name].view, seed), seed)
-        row(f"{name}, fit and score", perf_counter() - begin, roc_auc_score(drawn.is_outlier, -found))
-    Console().print(table)
+        images = Path(folder) if folder else Path(scratch) / "images"
+        if not folder:
+            images.mkdir()
+            for i, image in enumerate(draw("mnist/fashion_mnist", 0.2, 0, total, root).images):
+                Image.fromarray(image[0]).save(images / f"{i:06d}.png")
+        n = sum(path.is_file() for path in images.rglob("*"))
+        out, of = Path(scratch), f"{n:,} images"
+        theirs = {
+            name: cost_of([sys.executable, "-m", "pipelines.benchmark_clean", name, str(images)])
+            for name, package in PEERS.items()
+            if find_spec(package)
+        }
+        page = cost_of([*OURS, "clean", str(images), "--out", str(out / "listed"), "--no-train"])
+        whole = cost_of([*OURS, "clean", str(images), "--out", str(out / "cleaned")])
+        score = cost_of([*OURS, "score", str(out / "listed"), str(images), "--out", str(out / "scores.csv")])
+    yield Line("first output of clean", "the aim", "s", page.first, 1, 1 / page.first, 1)
+    yield Line("first output of score", "the aim", "s", score.first, 1, 1 / score.first, 1)
+    small = folder is not None  # The aims are of 800 photo tiles, and of 10,000 digits.
+    yield Line(f"clean {of}", "the aim", "CPU s", whole.cpu, aim := 40 if small else 45, aim / whole.cpu, 1)
+    for name, cost in theirs.items():
+        yield Line(f"clean {of}, the page", name, "CPU s", page.cpu, cost.cpu, cost.cpu / page.cpu, 1)
+    if small:
+        yield Line(f"clean {of}, the page", "the aim", "CPU s", page.cpu, 15, 15 / page.cpu, 1)
+    for unit, took in (("images/s", score.seconds), ("images/CPU s", score.cpu)):
+        yield Line(f"score {of}", "the aim", unit, n / took, 1500, n / took / 1500, 1)
+
+
+def run_peer(name: str, folder: str) -> None:
+    """What one of the PEERS makes of a folder, quietly."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        if name == "CleanVision":
+            from cleanvision import Imagelab
+
+            Imagelab(data_path=folder).find_issues()
+            return
+        from importlib import import_module
+
+        from rvqvae.io.reading import load_images
+
+        module = {"IForest": "iforest", "AutoEncoder": "auto_encoder"}[name]
+        pixels = load_images(folder).images
+        detector = getattr(import_module(f"pyod.models.{module}"), name)(random_state=0)
+        detector.fit(pixels.reshape(len(pixels), -1) / 255)
 
 
 if __name__ == "__main__":
-    try:
-        auto_cli(benchmark)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_peer(*sys.argv[1:])

@@ -1,11 +1,15 @@
-"""How fast training, quantising and sampling are, each beside the ready alternative, in one run.
+"""How long everything takes, each beside the ready alternative or the aim, in one run.
 
-    python -m pipelines.benchmark_speed                        # about 3 minutes on 2 cores
-    uv run --group peers python -m pipelines.benchmark_speed   # with pythae and vector-quantize-pytorch
+    uv run --group peers python -m pipelines.benchmark_speed    # all, in tens of minutes
+    python -m pipelines.benchmark_speed --only cleaning --folder PHOTOS    # of your own images
     python -m pipelines.benchmark_speed --only sampling --rounds 5
+
+Without the group of peers, what they are compared with is left out.
 
 Both sides of a ratio take turns, so that a busy machine slows both; a ratio is the median over the turns.
 
+- cleaning: the command line, beside CleanVision and PyOD; see `pipelines.benchmark_clean`.
+- experiment: CPU seconds of `pipelines.robust_generation` as it is run by default.
 - training: `rvqvae.vqvae.training.fit` on the committed MNIST sample, with all that it does by default
   (perceptual loss, evidence, sets, dead codes, records), and doing the same work (squared error and one set),
   against pythae's VQVAE (moving averages, as many codes) with the same encoder, decoder and batch size in
@@ -38,7 +42,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
+from time import process_time
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +52,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data.recipes import load
+from pipelines.benchmark_clean import cleaning
 from pipelines.common.command import exit_status
+from pipelines.common.timing import Line, compare, cost_of, rate
 from pipelines.generation.settings import Settings
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.io.arrays import as_nchw
@@ -64,33 +70,28 @@ from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.networks import build_networks, to_float
 from rvqvae.vqvae.training import fit
 
-Job = Callable[[], float]
-"""Does its work once; how much of it there was."""
+
+class Options(NamedTuple):
+    """What can be chosen."""
+
+    rounds: int
+    """Turns of each comparison."""
+    folder: str | None
+    """Images to clean; None for digits with clothes."""
+    total: int
+    """How many of these."""
+    root: str | None
+    """Where the full sets are; None for the committed samples."""
 
 
-class Line(NamedTuple):
-    """One comparison: what is done, units of it per second by us and by them, and the ratio to reach."""
-
-    title: str
-    other: str
-    unit: str
-    ours: float
-    theirs: float
-    ratio: float
-    aim: float
+# Whole commands
 
 
-def compare(title: str, other: str, unit: str, ours: Job, theirs: Job, aim: float, rounds: int) -> Line:
-    """Both in turns, after one turn to warm up."""
-    turns = np.array([[rate(ours), rate(theirs)] for _ in range(rounds + 1)])[1:]
-    mine, yours = np.median(turns, axis=0)
-    return Line(title, other, unit, mine, yours, float(np.median(turns[:, 0] / turns[:, 1])), aim)
-
-
-def rate(job: Job) -> float:
-    begin = perf_counter()
-    done = job()
-    return done / (perf_counter() - begin)
+def experiment() -> Iterator[Line]:
+    with TemporaryDirectory() as folder:
+        job = [sys.executable, "-m", "pipelines.robust_generation", "--out", folder, "--tracking", "false"]
+        took = cost_of(job).cpu
+    yield Line("the main experiment", "the aim", "CPU s", took, 300, 300 / took, 1)
 
 
 # Training
@@ -359,25 +360,27 @@ def page_speed(chromium: str, view: View, said: int) -> float:
     return 60_000 * said / float(took)
 
 
-PARTS = {
-    "training": training,
-    "error": error,
-    "quantiser": quantiser,
-    "sampling": sampling,
-    "answers": answers,
+PARTS: dict[str, Callable[[Options], Iterator[Line]]] = {
+    "cleaning": lambda chosen: cleaning(chosen.folder, chosen.total, chosen.root),
+    "training": lambda chosen: training(chosen.rounds),
+    "error": lambda chosen: error(chosen.rounds),
+    "quantiser": lambda chosen: quantiser(chosen.rounds),
+    "sampling": lambda chosen: sampling(chosen.rounds),
+    "answers": lambda chosen: answers(chosen.rounds),
+    "experiment": lambda chosen: experiment(),
 }
 
 
-def benchmark(parts: list[str], rounds: int) -> None:
+def benchmark(parts: list[str], chosen: Options) -> None:
     table, console = Table("", "beside", "unit", "ours", "theirs", "ratio", "aim"), Console()
     for name in parts:
         console.print(f"{name} ...", highlight=False)
-        for line in PARTS[name](rounds):
-            numbers = f"{line.ours:,.0f}", f"{line.theirs:,.0f}", f"{line.ratio:.2f}", f">= {line.aim:g}"
-            table.add_row(line.title, line.other, line.unit, *numbers)
+        for line in PARTS[name](chosen):
+            amounts = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in line[3:5])
+            table.add_row(*line[:3], *amounts, f"{line.ratio:.2f}", f">= {line.aim:g}")
     console.print(f"{torch.get_num_threads()} threads, torch {torch.__version__}", highlight=False)
     console.print(table)
-    for library in ("pythae", "vector_quantize_pytorch"):
+    for library in ("cleanvision", "pyod", "pythae", "vector_quantize_pytorch"):
         if not find_spec(library):
             console.print(f"{library} is not installed, so it is left out: uv sync --group peers")
 
@@ -390,10 +393,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", choices=PARTS, help="one of the parts")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each comparison (default: 3)")
+    parser.add_argument("--folder", help="images to clean (default: digits with 20 %% clothes)")
+    parser.add_argument("--total", type=int, default=5000, help="digits to clean (default: 5000)")
+    parser.add_argument("--root", help="folder with the full sets (default: the committed samples)")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error(f"--rounds {options.rounds} is out of range: it must be >= 1")
-    return exit_status(lambda: benchmark([options.only] if options.only else list(PARTS), options.rounds))
+    chosen = Options(options.rounds, options.folder, options.total, options.root)
+    return exit_status(lambda: benchmark([options.only] if options.only else list(PARTS), chosen))
 
 
 if __name__ == "__main__":

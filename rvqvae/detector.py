@@ -17,7 +17,7 @@ from rvqvae.errors import InputError
 from rvqvae.features.metric import learned_metric
 from rvqvae.features.patch_dictionary import LearnedFeatures
 from rvqvae.features.plants import draw_plants
-from rvqvae.features.pretrained import Backbone, extract_views
+from rvqvae.features.pretrained import DEFAULT, Backbone, extract_views
 from rvqvae.io.arrays import release_pages
 from rvqvae.membership import (
     Evidence,
@@ -39,8 +39,6 @@ BLOCK = 4096
 """Samples whose views are held at a time when scoring."""
 LEARN = 50_000
 """Samples that are learned from, drawn at random from larger sets; the others are scored by the result."""
-DEFAULT = "efficientnet_lite0"
-"""The network that travels with the package; metric and judge know its views."""
 STANDS_OUT = 0.9
 """Share of the samples that a foreign one must rank above, to be among the first that are looked at."""
 

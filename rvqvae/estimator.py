@@ -303,8 +303,8 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
     def _trained(self, wanted: str) -> TwoCodebookVQVAE:
         if self._model is None:
             raise InputError(
-                f"{wanted} needs the networks, which this model was fitted without (epochs=0): fit with "
-                "epochs, or call train"
+                f"{wanted} needs the networks, which this model was fitted without (epochs=0, --no-train): "
+                "call train, or fit again in another folder"
             )
         return self._model
 

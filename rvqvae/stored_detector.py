@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig, PriorConfig
-from rvqvae.detector import DEFAULT, Scorer
+from rvqvae.detector import Scorer
 from rvqvae.errors import InputError
 from rvqvae.features.metric import DIRECTIONS
 from rvqvae.features.patch_dictionary import PATCH, QUADRANTS, LearnedFeatures
+from rvqvae.features.pretrained import DEFAULT
+from rvqvae.features.timm_networks import digest
 from rvqvae.membership import Evidence, JointView, names_of
 from rvqvae.membership.ellipsoid import Ellipsoid
 from rvqvae.model_folder import Stored, check_shapes, under
@@ -51,7 +53,7 @@ def store_detector(
     if not isinstance(backbone, str | LearnedFeatures):
         raise InputError(
             f"features={backbone!r} is a function, which a model folder cannot hold: "
-            "use the name of a timm model, 'efficientnet_lite0' or 'learned'"
+            "use the name of a timm model, a file of its weights, 'efficientnet_lite0' or 'learned'"
         )
     arrays = {f"evidence.{k}": torch.as_tensor(v) for k, v in _evidence_arrays(scorer.evidence).items()}
     modules: dict[str, nn.Module | None] = {"model": model, "prior": prior}
@@ -65,6 +67,7 @@ def store_detector(
         "model": None if model is None else asdict(model.config),
         "prior": None if prior is None else asdict(prior.config),
         "backbone": "learned" if isinstance(backbone, LearnedFeatures) else backbone,
+        "backbone_sha256": digest(backbone) if isinstance(backbone, str) else "",
         "usual_neighbour": scorer.evidence.usual_neighbour,
     }
     return Stored(arrays, facts)
@@ -86,6 +89,8 @@ def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu"
         backbone = LearnedFeatures.from_state(under(arrays, "backbone")).to(device)
     if not isinstance(backbone, str | LearnedFeatures):
         raise ValueError(f"backbone {backbone!r}")
+    if isinstance(backbone, str) and digest(backbone) != facts.get("backbone_sha256", ""):
+        raise ValueError(f"{backbone} is not the file of weights that this model was fitted with")
     codes = None
     if model is not None and "codes.grids" in arrays:
         codes = Codes(arrays["codes.grids"], arrays["codes.weights"])

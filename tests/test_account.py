@@ -125,7 +125,7 @@ def test_what_is_said(tmp_path, capsys, monkeypatch):
     assert "rvqvae[heif]" in said and "Not looked into: beside/0/more.zip." in said
     account = {"left_out": {".txt": 2, ".png~": 1}, "archives": [], "label_conflicts": 2, "levels": [0, 4095]}
     assert account_lines(account) == [
-        "2 images are in two class folders, label conflicts: see their reason.",
+        "2 images are in two classes, label conflicts: see their reason.",
         "Grey values of more than 8 bits have one scale: 0 is black, 4095 white.",
         "Left out, as no images: 2 .txt, 1 .png~.",
     ]

@@ -173,16 +173,17 @@ def test_a_folder_of_any_name(photos, tmp_path, capsys):
     folder.symlink_to(photos)
     assert run("clean", folder, "--out", tmp_path / os.fsdecode(b"out\xff"), *FAST) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and "out\\udcff" in lines[-1]
+    assert len(lines) == 4 and "out\\udcff" in lines[-1]
 
 
 def test_what_clean_says(photos, out, capsys):
     arguments = ("clean", photos, "--out", out, "--contamination", "0.1", *FAST)
     assert run(*arguments) == 0
-    first, verdict, counts, files = capsys.readouterr().out.splitlines()
+    first, verdict, counts, issues, files = capsys.readouterr().out.splitlines()
     assert first.startswith("This was done before")
-    assert "10.0%" in verdict and "95 % interval" in verdict
+    assert "10.0%" in verdict and verdict.endswith("(the rate that was given).")
     assert counts == "61 images, 54 kept, 6 dropped, 1 unreadable, 0 duplicates, 0 near duplicates."
+    assert issues.startswith("Issues to look at, which nothing is dropped for: ")
     assert "report.html" in files
     command = json.loads((out / "summary.json").read_text())["command"]
     assert command.startswith("rvqvae clean ") and command.endswith("--prior-epochs 1")

@@ -132,7 +132,7 @@ def test_a_third_file_is_compared_with_every_one_before_it(tmp_path):
     save(tmp_path / "b.png", encode(large))
     save(tmp_path / "c.bmp", encode(large, "BMP"))
     entries = read_source(tmp_path).entries
-    assert entries[2][2:] == ("duplicate", "exact duplicate of b.png")
+    assert entries[2][2:4] == ("duplicate", "exact duplicate of b.png")
 
 
 # Class folders

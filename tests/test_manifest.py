@@ -12,6 +12,7 @@ from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, copy_kept, read_manifest, write_manifest
 
 HEADER = "path,sha256,status,score,outlier_probability,keep,reason\n"
+ALL = HEADER.replace("\n", ",issues,label,suggested_label,label_probability\n")
 # Whatever a file system may hold: any text, and bytes that are not UTF-8.
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1) | st.binary(
     min_size=1
@@ -49,6 +50,10 @@ ROWS = [row(name, content) for name, content in FILES.items()]
             outlier_probability=NUMBERS,
             keep=st.booleans(),
             reason=NAMES,
+            issues=st.sampled_from(["", "dark", "dark; odd size"]),
+            label=NAMES | st.just(""),
+            suggested_label=NAMES | st.just(""),
+            label_probability=NUMBERS,
         )
     )
 )
@@ -64,9 +69,9 @@ def test_what_the_file_looks_like(tmp_path):
         Row(os.fsdecode(b"\xff.png"), "", "unreadable", float("nan"), float("nan"), False, "it is empty"),
     ]
     write_manifest(tmp_path / "manifest.csv", rows)
-    assert (tmp_path / "manifest.csv").read_bytes() == HEADER.encode() + (
-        b'"a,""b""\n<i>.png",12ab,ok,-0.1,0.30000001192092896,true,\n'
-        b"\xff.png,,unreadable,,,false,it is empty\n"
+    assert (tmp_path / "manifest.csv").read_bytes() == ALL.encode() + (
+        b'"a,""b""\n<i>.png",12ab,ok,-0.1,0.30000001192092896,true,,,,,\n'
+        b"\xff.png,,unreadable,,,false,it is empty,,,,\n"
     )
     again = read_manifest(tmp_path / "manifest.csv")
     assert again[0] == rows[0]

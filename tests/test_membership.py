@@ -14,9 +14,10 @@ from sklearn.metrics import roc_auc_score
 from data.recipes import load
 from pipelines.train_judge import TABLE, read_table
 from rvqvae.contamination import contaminate
-from rvqvae.detector import DEFAULT, detect, views_of
+from rvqvae.detector import detect, views_of
 from rvqvae.errors import InputError
 from rvqvae.features.plants import EACH, draw_plants
+from rvqvae.features.pretrained import DEFAULT
 from rvqvae.features.statistics import STATISTICS, picture_statistics
 from rvqvae.membership import (
     CodebookEvidence,

@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from data.recipes import load
-from rvqvae.detector import DEFAULT, views_of
+from rvqvae.detector import views_of
 from rvqvae.features import metric
 from rvqvae.features.metric import DIRECTIONS, Metric, Scatter, learned_metric
-from rvqvae.features.pretrained import extract_views
+from rvqvae.features.pretrained import DEFAULT, extract_views
 
 KINDS = np.repeat(np.arange(4), 25)
 

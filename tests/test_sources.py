@@ -396,7 +396,7 @@ def test_npz(tmp_path, array):
     inventory = read_source(tmp_path / "a.npz")
     assert [entry.path for entry in inventory.entries] == [f"x[{i}]" for i in range(5)]
     assert inventory.entries[1].sha256 == hashlib.sha256(array[1].tobytes()).hexdigest()
-    assert inventory.entries[4][2:] == ("duplicate", "exact duplicate of x[0]")
+    assert inventory.entries[4][2:4] == ("duplicate", "exact duplicate of x[0]")
     np.testing.assert_array_equal(inventory.images, rvqvae.load_images(tmp_path / "a.npz").images[:4])
 
 

@@ -204,6 +204,28 @@ def test_a_broken_off_run_is_taken_up(dirty, cleaned, tmp_path):
     assert {path.name for path in (again.out / ".work").iterdir()} <= {"lock", "run.json"}
 
 
+def test_what_a_model_without_networks_refuses(few, tmp_path):
+    out = clean(few, tmp_path / "out", FAST, no_train=True).out
+    before = contents(out)
+    with pytest.raises(InputError, match=r"sample needs the networks.*--no-train"):
+        sample(out, tmp_path / "samples", n=2)
+    watch = Stop("")
+    with pytest.raises(InputError, match=r"anomaly_map needs the networks.*--no-train"):
+        score(out, few, tmp_path / "scores.csv", maps=tmp_path / "maps", progress=watch)
+    assert set(watch.seen) == {"model"}  # Before anything was read.
+    with pytest.raises(InputError, match="epochs=0 where this one has 1: give another folder"):
+        clean(few, out, FAST)
+    assert contents(out) == before and visible(tmp_path) == {"out"}
+
+
+def test_no_training_where_there_was_one(dirty, cleaned):
+    out = cleaned[0].out
+    before = contents(out)
+    with pytest.raises(InputError, match="epochs=1 where this one has 0: give another folder"):
+        clean(dirty, out, FAST, no_train=True)
+    assert contents(out) == before
+
+
 def interrupt(*_):
     raise KeyboardInterrupt
 

@@ -69,10 +69,12 @@ def clean(
     ask: bool = False,
     dry_run: bool = False,
     no_train: bool = False,
+    labels: str | Path | None = None,
+    no_issues: bool = False,
     command: str = "",
     progress: Progress = silent,
 ) -> Cleaned | Applied | Preview:
-    """Find what does not belong in a set of images, without labels.
+    """Find what does not belong in a set of images; it needs no labels.
 
     Writes OUT/manifest.csv (every file found), report.html (to review), summary.json and model/.
     IMAGES is never changed. The same command continues a run that was cut short.
@@ -82,6 +84,7 @@ def clean(
       rvqvae clean photos --out cleaned --contamination 0.05
       rvqvae clean photos --out cleaned --no-train   # in seconds: no samples, no heat maps
       rvqvae clean photos --out cleaned --dry-run
+      rvqvae clean photos --out cleaned --labels labels.csv   # and which labels are likely wrong
       rvqvae clean photos --out cleaned --ask        # a few questions
       rvqvae clean photos --out cleaned --answers reviewed.csv --copy
       rvqvae clean photos --out final --manifest reviewed.csv --copy
@@ -95,6 +98,8 @@ def clean(
         ask: ask what the rules cannot know, in the terminal
         dry_run: say what would be read, and write nothing
         no_train: leave out the networks: a list, a page and scores, in seconds; no samples and heat maps
+        labels: CSV with the columns path and label; without it, images in a folder for each class are of that
+        no_issues: do not look for dark, bright, blurred, odd and other images that a person may want to see
         command: what summary.json says that was run
         progress: called with stage, steps done and steps in all
 
@@ -108,6 +113,7 @@ def clean(
     from rvqvae.commands.apply import CLEAN, apply_manifest, copy_clean, copy_kind
     from rvqvae.commands.folder import check_outside, digest_of, locked
     from rvqvae.commands.read import preview, read_for_fit
+    from rvqvae.io.labels import digest_of_labels, read_labels
     from rvqvae.io.manifest import check_linkable, read_manifest
     from rvqvae.io.sources import open_source
 
@@ -124,16 +130,21 @@ def clean(
         return preview(images, options, progress)
 
     job = {"job": "clean", "images": str(images.resolve()), **options.identity}
+    job |= {"no_issues": True} if no_issues else {}
     with ExitStack() as stack:
         source = stack.enter_context(open_source(images))
         if kind == "link":
             check_linkable(source)
-        inputs, folder = digest_of(source), stack.enter_context(locked(out))
+        inputs, classes = digest_of(source), None
+        if labels is not None:
+            classes = read_labels(labels, source.names)
+            inputs += digest_of_labels(classes)
+        folder = stack.enter_context(locked(out))
         done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
         if not done:
             _check_no_copy(out / CLEAN)
             started = time.monotonic()
-            found = read_for_fit(source, folder, options, progress)
+            found = read_for_fit(source, folder, options, progress, classes, not no_issues)
             estimator = options.estimator(folder.work, progress)
             facts = {"seed": options.seed, "command": command}
             # Who belongs is known long before the networks are trained: the page need not wait for them.
@@ -201,7 +212,17 @@ def manifest_rows(found: Inventory, estimator: RobustVQVAE) -> list[Row]:
     scores[found.rows], probability[found.rows] = estimator.scores_, estimator.outlier_probability_
     kept[found.rows] = estimator.inlier_mask_
     return [
-        Row(entry.path, entry.sha256, entry.status, float(score), float(p), bool(keep), _reason(entry, keep))
+        Row(
+            entry.path,
+            entry.sha256,
+            entry.status,
+            float(score),
+            float(p),
+            bool(keep),
+            _reason(entry, keep),
+            "; ".join(entry.issues),
+            entry.label,
+        )
         for entry, score, p, keep in zip(found.entries, scores, probability, kept, strict=True)
     ]
 
@@ -214,7 +235,7 @@ def _reason(entry: Entry, keep: bool) -> str:
 
 def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> dict[str, Any]:
     """What was found: counts, contamination and verdict."""
-    from rvqvae.commands.read import left_out_counts, status_counts
+    from rvqvae.commands.read import issue_counts, left_out_counts, status_counts
 
     scored = sum(row.status == "ok" for row in rows)
     kept = sum(row.keep for row in rows)
@@ -228,6 +249,7 @@ def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> d
         "contamination": float(estimator.contamination_),
         "contamination_interval": [round(float(end), 6) for end in estimator.contamination_interval_],
         "verdict": estimator.verdict_,
+        **issue_counts(rows),
     }
 
 

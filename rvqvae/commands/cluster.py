@@ -106,7 +106,8 @@ def _cluster(
     progress: Progress,
 ) -> None:
     from rvqvae.clustering.groups import default_groups, find_groups
-    from rvqvae.detector import DEFAULT, views_of
+    from rvqvae.detector import views_of
+    from rvqvae.features.pretrained import DEFAULT
     from rvqvae.figures import image_grid, save_png
     from rvqvae.membership.view import JointView
 

@@ -12,11 +12,10 @@ def before(done: bool) -> list[str]:
 
 def verdict_line(summary: Mapping[str, Any]) -> str:
     """``summary`` has verdict, contamination and contamination_interval."""
-    from rvqvae.report import VERDICTS
+    from rvqvae.report import VERDICTS, interval_text
 
     sentence = VERDICTS[summary["verdict"]].format(rate=f"{summary['contamination']:.1%}")
-    low, high = summary["contamination_interval"]
-    return f"{sentence} (95 % interval {low:.1%} to {high:.1%})."
+    return f"{sentence} ({interval_text(summary['contamination_interval'])})."
 
 
 def counts_line(counts: Mapping[str, int], *names: str) -> str:

@@ -27,8 +27,8 @@ class FitOptions:
     caution: float = 2.0
     """What a thrown-out inlier costs beside an outlier left in; not with a given contamination."""
     features: str = "efficientnet_lite0"
-    """What images are compared by: the embedded network, learned (from the images themselves), or the name
-    of any timm model, whose weights are then downloaded."""
+    """What images are compared by: the embedded network, learned (from the images themselves), the name of
+    any timm model, whose weights are then downloaded, or a .safetensors file of one."""
     epochs: int | None = None
     """Passes over the images; by default 20, fewer above 5,000 images, down to 4; 0 trains no network."""
     prior_epochs: int | None = None
@@ -56,6 +56,13 @@ class FitOptions:
     def identity(self) -> dict[str, Any]:
         """What decides the results."""
         return {name: value for name, value in asdict(self).items() if name not in ("device", "workers")}
+
+    def check_features(self) -> None:
+        """InputError for a network that cannot be had: before the images are read, which may take long."""
+        if self.features not in (type(self).features, "learned"):
+            from rvqvae.features.pretrained import named_backbone
+
+            named_backbone(self.features)
 
     def estimator(self, directory: Path, progress: Progress) -> RobustVQVAE:
         """An estimator that keeps its training state in `directory`."""

@@ -18,6 +18,7 @@ from rvqvae.commands.options import DEFAULTS, FitOptions
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import CONFLICT, NEAR, Entry
 from rvqvae.io.left_out import LeftOut
+from rvqvae.io.manifest import Row
 from rvqvae.io.pictures import SUFFIXES, Side
 from rvqvae.io.reading import Inventory, read_source
 from rvqvae.io.sources import Source
@@ -53,6 +54,7 @@ class Preview(NamedTuple):
 
 def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progress = silent) -> Preview:
     """Read every image as `clean` would, and write nothing that stays."""
+    options.check_features()
     with TemporaryDirectory() as scratch:
         found = read_source(
             images,
@@ -69,11 +71,25 @@ def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progre
 
 
 def read_for_fit(
-    images: str | Path | Source, folder: Folder, options: FitOptions, progress: Progress
+    images: str | Path | Source,
+    folder: Folder,
+    options: FitOptions,
+    progress: Progress,
+    labels: Mapping[str, str] | None = None,
+    issues: bool = False,
 ) -> Inventory:
     """Read a source with its pixels in the work folder; InputError if that is too little to learn from."""
+    options.check_features()
     store = folder.work / PIXELS
-    found = read_source(images, size=options.size, store=store, workers=options.workers, progress=progress)
+    found = read_source(
+        images,
+        size=options.size,
+        store=store,
+        workers=options.workers,
+        progress=progress,
+        labels=labels,
+        issues=issues,
+    )
     if len(found.rows) < MIN_IMAGES:
         place = images.path if isinstance(images, Source) else images
         raise InputError(
@@ -85,7 +101,7 @@ def read_for_fit(
 
 
 def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
-    """unreadable, duplicates, near_duplicates, label_conflicts (images that are in two class folders)."""
+    """unreadable, duplicates, near_duplicates, label_conflicts (images that are in two classes)."""
     status = Counter(entry.status for entry in entries)
     good = [entry.reason for entry in entries if entry.status == "ok"]
     return {
@@ -94,6 +110,11 @@ def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
         "near_duplicates": sum(reason.startswith(NEAR) for reason in good),
         "label_conflicts": sum(reason.startswith(CONFLICT) for reason in good),
     }
+
+
+def issue_counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """What summary.json says of images with faults: how many of each kind."""
+    return {"issues": dict(Counter(kind for row in rows if row.issues for kind in row.issues.split("; ")))}
 
 
 def left_out_counts(left_out: LeftOut) -> dict[str, Any]:
@@ -105,7 +126,10 @@ def account_lines(summary: Mapping[str, Any], copied: bool = False) -> list[str]
     """What is said on screen of how files were read, and of those that were not, from summary.json."""
     lines = []
     if conflicts := summary.get("label_conflicts", 0):
-        lines.append(f"{conflicts:,} images are in two class folders, label conflicts: see their reason.")
+        lines.append(f"{conflicts:,} images are in two classes, label conflicts: see their reason.")
+    if issues := summary.get("issues"):
+        named = ", ".join(f"{count:,} {kind}" for kind, count in issues.items())
+        lines.append(f"Issues to look at, which nothing is dropped for: {named}.")
     if (levels := summary.get("levels")) is not None:
         low, high = levels
         lines.append(f"Grey values of more than 8 bits have one scale: {low:g} is black, {high:g} white.")
@@ -136,17 +160,15 @@ def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tu
 
 
 def load_model(
-    path: str | Path, device: str | None = None, progress: Progress | None = None
+    path: str | Path, device: str | None = None, progress: Progress = silent
 ) -> tuple[RobustVQVAE, Side]:
     """A model that `clean` or `train` saved, and how it wants its images read."""
     folder = model_folder(path)
-    if progress is not None:  # What is imported now takes seconds.
-        progress("model", 0, 1)
+    progress("model", 0, 1)  # What is imported now takes seconds.
     from rvqvae.estimator import RobustVQVAE
 
     model = RobustVQVAE.load(folder, device)
-    if progress is not None:
-        progress("model", 1, 1)
+    progress("model", 1, 1)
     try:
         height, width = model.metadata_["size"]
         # Models of images of 8 bits have no levels, nor have those of earlier versions.

@@ -85,6 +85,8 @@ def score(
     if out.is_dir():
         raise InputError(f"{out} is a folder: give a file, such as {out / 'scores.csv'}")
     estimator, side = load_model(model, device, progress)
+    if maps is not None:  # What has no networks is refused now, not after the scoring.
+        estimator.anomaly_map(np.zeros((1, side.channels, *side.size), np.uint8))
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         open_source(images) as source,

@@ -18,30 +18,33 @@ from rvqvae.batches import map_batches
 from rvqvae.errors import InputError
 from rvqvae.features.efficientnet import FEATURES, MEAN, STD, EfficientNetLite0, efficientnet_lite0
 from rvqvae.features.statistics import picture_statistics
+from rvqvae.features.timm_networks import SIDE, timm_network
 
 STYLE_STAGES = 5
 """Stages before the style is taken: 112 channels, a sixteenth of the image's side."""
 STYLE = 224
 """Its values."""
 
+DEFAULT = "efficientnet_lite0"
 Backbone = str | Callable[[torch.Tensor], torch.Tensor]
 
 
 def extract_features(
     images: np.ndarray,
-    backbone: Backbone = "efficientnet_lite0",
+    backbone: Backbone = DEFAULT,
     *,
-    size: int = 64,
+    size: int | None = None,
     batch_size: int = 64,
     device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Features (N, d), float32, of images (N, 1 | 3, H, W), uint8.
 
     ``backbone`` is ``"efficientnet_lite0"`` (d = 1280, ImageNet weights from a package), the name of
-    any timm model (its pretrained weights may be downloaded), or a callable from a uint8 batch
-    (B, 1 | 3, H, W) on ``device`` to a tensor (B, d). Named networks see RGB (grey is repeated) of
-    ``size`` x ``size`` pixels, resized bilinearly with antialiasing. ``batch_size`` changes speed
-    only: on a CPU 64 images stay in its caches, at 256 the throughput is 45 % lower.
+    any timm model (its pretrained weights may be downloaded), a .safetensors file of its weights (see
+    `timm_network`), or a callable from a uint8 batch (B, 1 | 3, H, W) on ``device`` to a tensor (B, d).
+    Named networks see RGB (grey is repeated) of ``size`` x ``size`` pixels (by default 64, and up to 224
+    where the size is part of the network), resized bilinearly with antialiasing. ``batch_size`` changes
+    speed only: on a CPU 64 images stay in its caches, at 256 the throughput is 45 % lower.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
@@ -70,23 +73,18 @@ def extract_features(
 
 
 def named_backbone(
-    name: str, size: int, device: str | torch.device = "cpu"
+    name: str, size: int | None = None, device: str | torch.device = "cpu"
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Function from a uint8 batch (B, 1 | 3, H, W) to features (B, d) of the network called ``name``."""
-    if size < 32:
+    if size is not None and size < 32:
         raise InputError(f"size={size} is out of range: the networks need >= 32 pixels; use 64 or more")
-    mean: tuple[float, ...] = (MEAN,) * 3
-    std: tuple[float, ...] = (STD,) * 3
-    if name == "efficientnet_lite0":
-        network: nn.Module = efficientnet_lite0()
-    else:
-        network, mean, std = _timm_backbone(name, size)
-    return _from_bytes(network, size, mean, std, device)
+    if name == DEFAULT:
+        return _from_bytes(efficientnet_lite0(), size or SIDE, (MEAN,) * 3, (STD,) * 3, device)
+    network = timm_network(name, size)
+    return _from_bytes(network.module, network.size, network.mean, network.std, device)
 
 
-def extract_views(
-    images: np.ndarray, backbone: Backbone = "efficientnet_lite0", **options: Any
-) -> list[np.ndarray]:
+def extract_views(images: np.ndarray, backbone: Backbone = DEFAULT, **options: Any) -> list[np.ndarray]:
     """The views by which membership compares images (N, 1 | 3, H, W): pixels, features, style, picture
     statistics and texture; each (N, d).
 
@@ -96,10 +94,10 @@ def extract_views(
     pass; a ``backbone`` other than the default has neither. ``options`` as in `extract_features`.
     """
     pixels = images.reshape(len(images), -1)
-    if backbone != "efficientnet_lite0":
+    if backbone != DEFAULT:
         features = _unit(extract_features(images, backbone, **options))
         return [pixels, features, picture_statistics(images)]
-    size, device = options.pop("size", 64), torch.device(options.pop("device", None) or "cpu")
+    size, device = options.pop("size", SIDE), torch.device(options.pop("device", None) or "cpu")
     joined = extract_features(images, _all_stages(size, device), device=device, **options)
     features, style = _unit(joined[:, :FEATURES]), joined[:, FEATURES : FEATURES + STYLE]
     return [pixels, features, style, picture_statistics(images), joined[:, FEATURES + STYLE :]]
@@ -155,24 +153,3 @@ def _from_bytes(
         return network(x.contiguous(memory_format=torch.channels_last))
 
     return features
-
-
-def _timm_backbone(name: str, size: int) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
-    """Pretrained timm network without its classifier, and its mean and standard deviation in grey levels."""
-    import timm
-    from timm.data.config import resolve_model_data_config
-
-    if ":" not in name and not timm.is_model(name):  # "hf-hub:owner/model" is looked up by timm itself
-        raise InputError(f"backbone={name!r} is not a timm model: see timm.list_models(pretrained=True)")
-    try:
-        network = timm.create_model(name, pretrained=True, num_classes=0).eval()
-    except Exception as error:  # whatever the download layer raises
-        raise InputError(
-            f"backbone={name!r}: its pretrained weights could not be had ({error}); "
-            "use 'efficientnet_lite0', which needs no download"
-        ) from error
-    config = resolve_model_data_config(network)
-    wanted = config["input_size"][-1]
-    if getattr(network, "pretrained_cfg", {}).get("fixed_input_size") and size != wanted:
-        raise InputError(f"size={size} does not fit backbone={name!r}: it takes {wanted} pixels only")
-    return network, tuple(255 * m for m in config["mean"]), tuple(255 * s for s in config["std"])

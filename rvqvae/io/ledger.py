@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
@@ -14,6 +14,8 @@ from rvqvae.io.shards import is_shard
 Status = Literal["ok", "unreadable", "duplicate"]
 NEAR, CONFLICT = "near duplicate of", "label conflict: the same image in another class folder is"
 """How reasons of images that are ok begin."""
+REASONS = {NEAR: "near duplicate", CONFLICT: "label conflict"}
+"""What they are as kinds of issues."""
 
 
 class Entry(NamedTuple):
@@ -28,6 +30,10 @@ class Entry(NamedTuple):
     reason: str
     """Why it is unreadable, ``exact duplicate of PATH``, or empty. Still ok: ``near duplicate of PATH``, and
     ``label conflict: the same image in another class folder is PATH``."""
+    issues: tuple[str, ...] = ()
+    """Kinds of faults, of an image that is ok."""
+    label: str = ""
+    """The class that the image is said to be of."""
 
 
 @dataclass
@@ -42,10 +48,15 @@ class Ledger:
     conflicts: dict[int, int] = field(default_factory=dict)
     """An exact duplicate in another class, for either of two."""
     near: dict[int, int] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = None
+    """The class of each name; without them, its folder, where there is one for each class."""
+    issues: dict[int, list[str]] | None = None
+    """The kinds of faults of each image that is ok, where they were looked for."""
 
     def __post_init__(self) -> None:
         self.bad = {i: header.reason for i, header in enumerate(self.headers) if header.reason}
-        self._classes = class_folders([name for i, name in enumerate(self.names) if i not in self.bad])
+        good = [name for i, name in enumerate(self.names) if i not in self.bad]
+        self._classes = class_folders(good) if self.labels is None else self.labels
         self._prints: dict[int, str] = {}
         self._first: dict[str, dict[str, int]] = {}
 
@@ -88,6 +99,13 @@ class Ledger:
             self.conflicts[i] = other
 
     def entry(self, i: int) -> Entry:
+        entry = self._fate(i)._replace(label=self._classes.get(self.names[i], ""))
+        if entry.status != "ok" or self.issues is None:
+            return entry
+        also = [kind for reason, kind in REASONS.items() if entry.reason.startswith(reason)]
+        return entry._replace(issues=(*self.issues.get(i, ()), *also))
+
+    def _fate(self, i: int) -> Entry:
         origin = i
         while origin in self.twins:
             origin = self.twins[origin]

@@ -37,6 +37,18 @@ class Row(NamedTuple):
     """0..1, or nan."""
     keep: bool
     reason: str
+    issues: str = ""
+    """Kinds of faults, such as ``dark; blurred``."""
+    label: str = ""
+    """The class that the image is said to be of."""
+    suggested_label: str = ""
+    """The class that a likely mislabelled image looks like."""
+    label_probability: float = math.nan
+    """Of the label, 0..1, out of fold; nan if there is none."""
+
+
+NEEDED = 7
+"""Columns that every manifest has; earlier versions wrote no more."""
 
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
@@ -46,8 +58,7 @@ def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
     """
     lines = [csv_line(Row._fields)]
     for row in rows:
-        numbers = number_text(row.score), number_text(row.outlier_probability)
-        lines.append(csv_line((*row[:3], *numbers, "true" if row.keep else "false", row.reason)))
+        lines.append(csv_line(map(field_text, row)))
     try:
         write_atomically(Path(path), "".join(lines).encode("utf-8", "surrogateescape"))
     except OSError as error:
@@ -64,10 +75,11 @@ def read_manifest(path: str | Path) -> list[Row]:
     """
     reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
     try:
-        missing = [name for name in Row._fields if name not in (reader.fieldnames or ())]
+        needed = Row._fields[:NEEDED]
+        missing = [name for name in needed if name not in (reader.fieldnames or ())]
         if missing:
             raise InputError(
-                f"{path} lacks the column {missing[0]!r}: a manifest has {','.join(Row._fields)}, with commas"
+                f"{path} lacks the column {missing[0]!r}: a manifest has {','.join(needed)}, with commas"
             )
         return [_parse(fields, f"{path}, line {reader.line_num}") for fields in reader]
     except csv.Error as error:
@@ -142,14 +154,21 @@ def csv_line(fields: Iterable[str]) -> str:
     return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
+def field_text(value: object) -> str:
+    """A field of a row as a manifest has it."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return number_text(float(value)) if isinstance(value, float | np.floating) else str(value)
+
+
 def number_text(value: float) -> str:
     """All its digits; empty for nan."""
     return "" if math.isnan(value) else repr(float(value))
 
 
 def _parse(fields: dict[str, str], place: str) -> Row:
-    if any(fields[name] is None for name in Row._fields):
-        raise InputError(f"{place} has too few fields: a row needs {len(Row._fields)}")
+    if any(fields[name] is None for name in Row._fields[:NEEDED]):
+        raise InputError(f"{place} has too few fields: a row needs {NEEDED}")
     if fields["status"] not in get_args(Status):
         raise InputError(f"{place}: status={fields['status']!r} must be one of {', '.join(get_args(Status))}")
     return Row(
@@ -160,12 +179,16 @@ def _parse(fields: dict[str, str], place: str) -> Row:
         _number(fields, "outlier_probability", place),
         _truth(fields["keep"], place),
         fields["reason"],
+        fields.get("issues") or "",
+        fields.get("label") or "",
+        fields.get("suggested_label") or "",
+        _number(fields, "label_probability", place),
     )
 
 
 def _number(fields: dict[str, str], name: str, place: str) -> float:
     try:
-        return float(fields[name] or "nan")
+        return float(text) if (text := fields.get(name)) else math.nan
     except ValueError as error:
         raise InputError(f"{place}: {name}={fields[name]!r} must be a number or empty") from error
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError, features
 
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import MAX_SIDE, MIN_SIDE
+from rvqvae.io.issues import Figures, measure
 from rvqvae.io.jpeg import is_cut_short
 from rvqvae.io.levels import Levels, common_levels, deep_values, range_of, to_grey
 
@@ -103,9 +104,23 @@ def inspect(source: Source, name: str) -> Header:
 def decode(source: Source, side: Side, name: str) -> NDArray[np.uint8] | str:
     """The pixels of a file, uint8 (C,H,W), or why it is no good; never raises."""
     try:
-        picture = _read_picture(source, name, side)
+        return _to_pixels(_read_upright(source, name, side), side)
     except Exception as error:
         return why(error)
+
+
+def decode_measured(source: Source, side: Side, name: str) -> tuple[NDArray[np.uint8], Figures] | str:
+    """As `decode`, with what the same picture shows of its faults, before it is made smaller or grey."""
+    try:
+        upright = _read_upright(source, name, side)
+        return _to_pixels(upright, side), measure(upright)
+    except Exception as error:
+        return why(error)
+
+
+def _to_pixels(picture: Image.Image, side: Side) -> NDArray[np.uint8]:
+    if (picture.height, picture.width) != side.size:
+        picture = picture.resize(side.size[::-1], Image.Resampling.BICUBIC, reducing_gap=2.0)
     if side.channels == 1:
         return np.asarray(picture.convert("L"))[None]
     return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
@@ -176,8 +191,8 @@ def _formats() -> tuple[str, ...]:
     return tuple(FORMATS)
 
 
-def _read_picture(source: Source, name: str, side: Side) -> Image.Image:
-    """Decode a file to a picture of mode L or RGB, upright and resized; raises what goes wrong."""
+def _read_upright(source: Source, name: str, side: Side) -> Image.Image:
+    """Decode a file to a picture of mode L or RGB, upright; raises what goes wrong."""
     content = source.read(name)
     with source.open(content) as picture:
         # A JPEG is decoded at a fraction of its size, but as in Image.thumbnail at least at twice ours.
@@ -187,10 +202,7 @@ def _read_picture(source: Source, name: str, side: Side) -> Image.Image:
             raise ValueError("its data end before the picture does, the rest would be grey")
         with suppress(Exception):  # EXIF may be damaged where pixels are not.
             ImageOps.exif_transpose(picture, in_place=True)
-        upright = _to_eight_bits(picture, side.levels)
-    if (upright.height, upright.width) == side.size:
-        return upright
-    return upright.resize(side.size[::-1], Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return _to_eight_bits(picture, side.levels)
 
 
 def _reduce(picture: Image.Image, size: Size) -> tuple[int, int]:
@@ -210,7 +222,7 @@ def _upright_size(picture: Image.Image) -> Size:
     turned = False
     # Pillow turns a TIFF by itself, and would decode a whole PNG in search of EXIF that its header lacks.
     if picture.format in ("JPEG", "MPO", "WEBP") or "exif" in picture.info:
-        with suppress(Exception):  # As in _read_picture.
+        with suppress(Exception):  # As in _read_upright.
             turned = picture.getexif().get(ORIENTATION, 1) >= 5
     return (width, height) if turned else (height, width)
 
@@ -241,7 +253,7 @@ def _loses_depth(picture: Image.Image, content: bytes) -> bool:
 
 
 def _add_values(frame: Image.Image, add: Callable[[bytes], None]) -> None:
-    with suppress(Exception):  # As in _read_picture; in place it would spoil the next frame.
+    with suppress(Exception):  # As in _read_upright; in place it would spoil the next frame.
         frame = ImageOps.exif_transpose(frame)
     same = frame.mode in LOSSLESS_IN_RGBA
     values = np.asarray(frame.convert("RGBA") if same else frame)

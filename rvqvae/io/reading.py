@@ -10,7 +10,7 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +26,7 @@ from rvqvae.atomic import replacing
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import MAX_SIDE, MIN_SIDE, check_sides
 from rvqvae.io.duplicates import near_duplicates
+from rvqvae.io.issues import Figures, find_issues
 from rvqvae.io.ledger import Entry, Ledger
 from rvqvae.io.left_out import LeftOut
 from rvqvae.io.levels import Levels, common_levels
@@ -35,6 +36,7 @@ from rvqvae.io.pictures import (
     Side,
     Size,
     decode,
+    decode_measured,
     fingerprint,
     inspect,
     is_coloured,
@@ -86,6 +88,8 @@ def read_source(
     workers: int | None = None,
     progress: Progress = silent,
     deduplicate: bool = True,
+    labels: Mapping[str, str] | None = None,
+    issues: bool = False,
 ) -> Inventory:
     """Read every image of a folder (recursive), a .zip, or a .npz (array ``x``); bad files are never fatal.
 
@@ -101,8 +105,10 @@ def read_source(
     core).
 
     With `deduplicate`, files that are equal in every value (`fingerprint`) are left out of the images but for
-    the first, unless they lie in different class folders, which their entries then say; near duplicates (the
-    same picture compressed or resized) are named in their entry.
+    the first, unless they are of different classes, which their entries then say; near duplicates (the
+    same picture compressed or resized) are named in their entry. ``labels`` are the classes of names;
+    without them, they are the folders, where every image lies in one. ``issues`` looks for faults of single
+    images (`find_issues`).
 
     InputError for arguments out of range, a missing source, or one without a single readable image.
     """
@@ -111,7 +117,7 @@ def read_source(
         raise InputError(f"channels={channels!r} is out of range: it must be 1 (grey) or 3 (RGB)")
     with open_source(path) as source, _threads(workers) as pool:
         headers = list(_in_order(pool, partial(inspect, source), source.names, progress, "scan"))
-        ledger = Ledger(source.names, headers)
+        ledger = Ledger(source.names, headers, labels=labels)
         if deduplicate:
             ledger.join_equal_files()
         readable = ledger.readable()
@@ -120,13 +126,21 @@ def read_source(
         side = Side(wanted, channels or _channels(source, pool, readable, wanted), levels)
         todo = ledger.open_rows()
         names = [source.names[i] for i in todo]
-        decoded = _in_order(pool, partial(decode, source, side), names, progress, "decode")
+        measured: dict[int, Figures] = {}
+        if issues:
+            found = _in_order(pool, partial(decode_measured, source, side), names, progress, "decode")
+            decoded = _pixels_of(zip(todo, found, strict=True), measured)
+        else:
+            decoded = _in_order(pool, partial(decode, source, side), names, progress, "decode")
         good = _sift(source, ledger, zip(todo, decoded, strict=True), deduplicate)
         shape = (len(todo), side.channels, *side.size)
         images = _keep_in_memory(good, shape) if store is None else _keep_in_file(good, shape, store)
     rows = np.array(ledger.open_rows(), np.int64)
     near = near_duplicates(images) if deduplicate else {}
     ledger.near = {int(rows[i]): int(rows[j]) for i, j in near.items()}
+    if issues:
+        kinds = find_issues([measured[i] for i in rows], [headers[i].size for i in rows])
+        ledger.issues = {int(i): [kind for kind in kinds if kinds[kind][at]] for at, i in enumerate(rows)}
     entries = tuple(map(ledger.entry, range(len(headers))))
     return Inventory(entries, images, rows, side, source.left_out, tuple(header.size for header in headers))
 
@@ -153,6 +167,18 @@ def load_images(path: str | Path, size: int | None = None) -> ImageSet:
                 raise unreadable(names[i], pixels)
             images[i] = pixels
     return ImageSet(images, tuple(names))
+
+
+def _pixels_of(
+    found: Iterable[tuple[int, tuple[NDArray[np.uint8], Figures] | str]], measured: dict[int, Figures]
+) -> Iterator[NDArray[np.uint8] | str]:
+    """The pixels alone; the figures go to ``measured``."""
+    for i, one in found:
+        if isinstance(one, str):
+            yield one
+        else:
+            pixels, measured[i] = one
+            yield pixels
 
 
 def _sift(

@@ -27,6 +27,11 @@ def are_images(X: ArrayLike) -> bool:
         if isinstance(first, str | bytes | PathLike):
             raise _no_samples(first)
         return first is not None and np.ndim(first) in (2, 3)
+    values: Any = getattr(X, "values", X)  # Of a table, such as one with a column of paths.
+    if getattr(values, "dtype", None) is not None and values.dtype.kind in "OUST":
+        names = (value for value in np.ravel(np.asarray(values, object)) if isinstance(value, str | PathLike))
+        if (name := next(names, None)) is not None:
+            raise _no_samples(name)
     return getattr(X, "ndim", 2) in (3, 4)
 
 

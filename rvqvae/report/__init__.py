@@ -1,6 +1,6 @@
 """The review page: everything that a cleaning found, to look at, to answer questions about, and to change."""
 
-from rvqvae.report.page import VERDICTS, View, update_report, write_report
+from rvqvae.report.page import VERDICTS, View, interval_text, update_report, write_report
 from rvqvae.report.pictures import Pictures, heat_colours
 from rvqvae.report.prepare import Review, review
 
@@ -10,6 +10,7 @@ __all__ = [
     "Review",
     "View",
     "heat_colours",
+    "interval_text",
     "review",
     "update_report",
     "write_report",

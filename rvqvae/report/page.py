@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import CONFLICT, NEAR
-from rvqvae.io.manifest import Row, number_text
+from rvqvae.io.manifest import Row, field_text
 from rvqvae.membership import answers as rule
 from rvqvae.membership.answers import Answers, Quantised
 from rvqvae.report.pictures import INLINE, Beside, Inline, Pictures, heat_uri, make_sheets
@@ -132,7 +132,7 @@ def _write(path: Path, data: dict[str, Any], summary: Mapping[str, Any]) -> None
     text = page.from_string(_asset("template.html.j2")).render(
         title=data["title"],
         verdict=VERDICTS[summary["verdict"]].format(rate=_percent(summary["contamination"])),
-        interval=" to ".join(_percent(end) for end in summary["contamination_interval"]),
+        interval=interval_text(summary["contamination_interval"]),
         counts={"found": summary["images"], **{name: summary[name] for name in COUNTS}},
         details=_flat(summary),
         data=_json(data),
@@ -146,7 +146,7 @@ def _write(path: Path, data: dict[str, Any], summary: Mapping[str, Any]) -> None
 
 
 def _of_rows(rows: Sequence[Row]) -> dict[str, Any]:
-    columns = {name: [_text(getattr(row, name)) for row in rows] for name in Row._fields}
+    columns = {name: [field_text(getattr(row, name)) for row in rows] for name in Row._fields}
     index = {row.path: i for i, row in enumerate(rows)}
     found = [(i, match) for i, row in enumerate(rows) if (match := TWIN.search(row.reason))]
     twins = {i: (index[match[2]], TWINS[match[1]]) for i, match in found if match[2] in index}
@@ -244,6 +244,12 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
+def interval_text(interval: Sequence[float]) -> str:
+    """A contamination's interval in words; a rate that was given is not estimated, and has none."""
+    low, high = map(_percent, interval)
+    return f"95 % interval {low} to {high}" if interval[0] < interval[1] else "the rate that was given"
+
+
 def _percent(share: float | None) -> str:
     if share is None or math.isnan(share):
         return "unknown"
@@ -259,10 +265,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[prefix + name] = str(value)
     return flat
-
-
-def _text(value: object) -> str:
-    """As `write_manifest` writes it."""
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    return number_text(float(value)) if isinstance(value, float | np.floating) else str(value)

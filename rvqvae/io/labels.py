@@ -1,0 +1,57 @@
+"""Labels that people gave to images, from a table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+
+from rvqvae.errors import InputError
+from rvqvae.io.manifest import read_text
+
+COLUMNS = ("path", "label")
+NAMED = 3
+
+
+def read_labels(path: str | Path, names: Sequence[str]) -> dict[str, str]:
+    """The label of each image, from a CSV with the columns ``path`` and ``label``; others are left out.
+
+    ``names`` are the images of the source, which need not all have a label; an empty one is none.
+    InputError, with the line, for a missing file or column, a path that is none of the names, or two labels
+    of one image.
+    """
+    reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
+    known, labels = set(names), dict[str, str]()
+    try:
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise InputError(
+                f"{path} lacks the column {missing[0]!r}: labels are a CSV with {','.join(COLUMNS)}"
+            )
+        unknown: list[str] = []
+        for fields in reader:
+            name, label = fields["path"], (fields["label"] or "").strip()
+            if name not in known:
+                unknown.append(name)
+            elif label and labels.setdefault(name, label) != label:
+                raise InputError(
+                    f"{path}, line {reader.line_num}: {name!r} is {label!r} here and {labels[name]!r} above: "
+                    "give it one label"
+                )
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.reader.line_num}: {error}: repair this line") from error
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:NAMED])) + (", ..." if len(unknown) > NAMED else "")
+        raise InputError(
+            f"{path} has labels for {len(unknown):,} files that are not among the images: {shown}: "
+            "write paths as manifest.csv has them, or remove these lines"
+        )
+    if not labels:
+        raise InputError(f"{path} holds no label: give one for each image in the column 'label'")
+    return labels
+
+
+def digest_of_labels(labels: Mapping[str, str]) -> str:
+    """Equal for equal labels of the same names."""
+    return hashlib.sha256(repr(sorted(labels.items())).encode("utf-8", "surrogateescape")).hexdigest()
