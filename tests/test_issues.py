@@ -1,5 +1,7 @@
 """Faults of single images: what is measured, what is named, and that nothing is dropped for it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,9 @@ from rvqvae.io.issues import KINDS, blur_effect, find_issues, measure
 from rvqvae.io.labels import read_labels
 from rvqvae.io.manifest import read_manifest
 from rvqvae.io.reading import read_source
+from rvqvae.membership.labels import check_labels, mislabelled, neighbour_shares
 
+DATA = Path(__file__).parents[1] / "data"
 PHOTOS = [Image.fromarray(image) for image in load_sample_images().images]
 UNTRAINED = FitOptions(epochs=0)
 
@@ -207,3 +211,82 @@ def test_equal_images_of_two_labels_are_a_conflict(tmp_path):
     entries = read_source(tmp_path, labels=labels, issues=True).entries
     assert entries[10].issues == ("label conflict",) and entries[10].label == "dog"
     assert entries[11].status == "duplicate" and entries[11].issues == ()
+
+
+# Which labels are likely wrong
+
+
+def clusters(n=400, classes=4):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, n)
+    return (np.eye(classes)[labels] * 8 + rng.normal(size=(n, classes))).astype(np.float32), labels
+
+
+def test_wrong_labels_are_found_and_the_right_ones_suggested():
+    vectors, labels = clusters()
+    noisy = labels.copy()
+    noisy[:40] = (labels[:40] + 1) % 4
+    found = check_labels(vectors, noisy)
+    wrong = np.arange(400) < 40
+    named = found.suggestion >= 0
+    assert named[wrong].mean() > 0.9 and named[~wrong].mean() < 0.01
+    np.testing.assert_array_equal(found.suggestion[wrong & named], labels[wrong & named])
+    assert found.telling and found.probability[wrong].max() < 0.5 < np.median(found.probability[~wrong])
+    clean = check_labels(vectors, labels)
+    assert not (clean.suggestion >= 0).any() and not clean.outlying.any()
+
+
+def test_what_is_like_no_class_is_an_outlier_of_its_own():
+    vectors, labels = clusters()
+    vectors[7] = 40
+    assert np.flatnonzero(check_labels(vectors, labels).outlying).tolist() == [7]
+
+
+def test_no_image_has_a_say_in_its_own_probability():
+    vectors, labels = clusters(60)
+    shares = neighbour_shares(vectors, labels, 4)
+    for i in range(60):
+        squares = np.square(vectors - vectors[i]).sum(1)
+        near = [j for j in np.argsort(squares) if j != i][:10]
+        np.testing.assert_allclose(shares[i], np.bincount(labels[near], minlength=4) / 10)
+
+
+def test_the_confident_joint_by_hand():
+    probability = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    # Limits .6 and .75: the third is confidently 1; the last is confidently nothing.
+    assert mislabelled(probability, labels).tolist() == [False, False, True, False, False, False]
+
+
+def test_labels_that_say_nothing_of_the_images_are_told_from_classes():
+    vectors, _ = clusters()
+    assert not check_labels(vectors, np.random.default_rng(1).integers(0, 5, 400)).telling
+    few = check_labels(vectors[:8], np.array([0, 0, 0, 0, 0, 1, -1, -1]))
+    assert np.isnan(few.agreement) and np.isnan(few.probability).all() and not few.outlying.any()
+
+
+def digits(folder, swapped):
+    with np.load(DATA / "mnist_5000.npz") as arrays:
+        x, y = arrays["x"].reshape(-1, 28, 28), arrays["y"]
+    rows = [i for kind in (0, 1) for i in np.flatnonzero(y == kind)[:60]]
+    for i in rows:
+        said = 1 - y[i] if i in rows[:swapped] else y[i]
+        place = folder / ["zero", "one"][said]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x[i]).save(place / f"{i:04d}.png")
+    return {f"{i:04d}.png" for i in rows[:swapped]}
+
+
+def test_mislabelled_digits_are_named_in_the_manifest(tmp_path):
+    wrong = digits(tmp_path / "digits", 6)
+    cleaned = clean(tmp_path / "digits", tmp_path / "out", UNTRAINED)
+    rows = read_manifest(tmp_path / "out" / "manifest.csv")
+    named = {row.path.split("/")[1]: row for row in rows if "likely mislabelled" in row.issues}
+    assert len(wrong & set(named)) >= 5 and len(set(named) - wrong) <= 1
+    assert all(row.suggested_label == "zero" for name, row in named.items() if name in wrong)
+    assert all(row.label == row.path.split("/")[0] for row in rows)
+    assert cleaned.summary["issues"]["likely mislabelled"] == len(named)
+    lines = "".join(f"{row.path},{row.path.split('/')[0]}\n" for row in rows)
+    (tmp_path / "labels.csv").write_text("path,label\n" + lines)
+    given = clean(tmp_path / "digits", tmp_path / "given", UNTRAINED, labels=tmp_path / "labels.csv")
+    assert read_manifest(given.out / "manifest.csv") == rows

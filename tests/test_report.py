@@ -630,6 +630,40 @@ def test_of_duplicates_one_or_both_are_kept(visit, tmp_path):
     assert [after[i].keep for i in (0, 61, 2, 62)] == [True, True, True, False]
 
 
+FLAWED = [
+    row._replace(issues=issues, label="cat", suggested_label="dog" if "mis" in issues else "")
+    for row, issues in zip(ROWS[:4], ("dark; blurred", "dark", "likely mislabelled", "grey"), strict=True)
+]
+
+
+def test_issues_are_listed_by_kind_and_dropped_when_a_person_says_so(visit, tmp_path):
+    page = visit([*FLAWED, *ROWS[4:]], view=ASKING)
+    before, probability = counts(page), page.evaluate("Array.from(probability)")
+    open_tab(page, "issues")
+    assert page.inner_text('[data-tab="issues"] span') == "4"
+    chips = page.eval_on_selector_all("[data-issue]", "all => all.map((one) => one.innerText)")
+    assert sorted(chips) == sorted(["all 4", "dark 2", "blurred 1", "likely mislabelled 1", "grey 1"])
+    flaws = page.eval_on_selector_all(
+        "#grid li:not([hidden]) .flaws", "all => all.map((one) => one.innerText)"
+    )
+    assert sorted(flaws) == ["cat, or dog?", "dark", "dark, blurred", "grey"]
+    page.click('[data-issue="dark"]')
+    assert page.evaluate("grid.items.toSorted()") == [0, 1]
+    page.click('[data-listed="false"]')
+    # That they are dark says nothing of what belongs: nothing is learned from it.
+    assert page.evaluate("Array.from(probability)") == probability
+    after = exported(page, tmp_path / "r.csv")
+    assert [row.keep for row in after[:2]] == [False, False]
+    assert {row.reason for row in after[:2]} == {"issue, reviewed by hand"}
+    assert [row.issues for row in after] == [row.issues for row in (*FLAWED, *ROWS[4:])]
+    page.click("#undo")
+    assert counts(page) == before
+
+
+def test_there_is_no_tab_for_issues_without_any(visit):
+    assert visit().is_hidden('[data-tab="issues"]')
+
+
 def test_what_cannot_be_looked_at_is_listed(visit):
     page = visit(left_out={".txt": 12, ".db": 1, "hidden files": 3})
     open_tab(page, "unreadable")
@@ -734,10 +768,16 @@ def test_untouched_export_is_the_manifest_with_columns_for_answers(visit, tmp_pa
     write_manifest(tmp_path / "manifest.csv", ROWS)
     lines = [(tmp_path / name).read_bytes().split(b"\n") for name in ("manifest.csv", "reviewed.csv")]
     assert all(after.startswith(before) for before, after in zip(*lines, strict=True))
-    assert list(rows[0])[7:] == ["answer", "group", "group_answer", "reviewed_probability", "run"]
+    assert list(rows[0])[len(Row._fields) :] == [
+        "answer",
+        "group",
+        "group_answer",
+        "reviewed_probability",
+        "run",
+    ]
     run = data_of((tmp_path / "report.html").read_text())["view"]["run"]
     first = {i: str(place) for place, part in enumerate(PARTS) if part.first for i in part.rows}
-    assert [list(row.values())[7:] for row in rows] == [
+    assert [list(row.values())[len(Row._fields) :] for row in rows] == [
         ["", first.get(i, ""), "", "", run] for i in range(62)
     ]
 

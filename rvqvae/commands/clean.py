@@ -149,10 +149,11 @@ def clean(
             facts = {"seed": options.seed, "command": command}
             # Who belongs is known long before the networks are trained: the page need not wait for them.
             estimator.set_params(epochs=0).fit(found.images).set_params(epochs=options.epochs)
-            _publish(found, estimator, images, out, facts, started)
+            labelled = None if no_issues else labels is not None
+            _publish(found, estimator, images, out, facts, started, labelled)
             if options.epochs != 0:
                 estimator.train(found.images)
-                _publish(found, estimator, images, out, facts, started)
+                _publish(found, estimator, images, out, facts, started, labelled)
             folder.finish()
         settled = None
         if answers is not None or ask:
@@ -165,7 +166,13 @@ def clean(
 
 
 def _publish(
-    found: Inventory, estimator: RobustVQVAE, images: Path, out: Path, facts: dict[str, Any], started: float
+    found: Inventory,
+    estimator: RobustVQVAE,
+    images: Path,
+    out: Path,
+    facts: dict[str, Any],
+    started: float,
+    labelled: bool | None,
 ) -> None:
     """Write all results as they are known now."""
     from rvqvae.commands.read import model_metadata
@@ -173,7 +180,7 @@ def _publish(
     from rvqvae.io.manifest import write_manifest
     from rvqvae.report import review, write_report
 
-    rows = manifest_rows(found, estimator)
+    rows = manifest_rows(found, estimator, labelled)
     write_manifest(out / "manifest.csv", rows)
     shown = review(found, estimator, images, out)
     summary = (
@@ -201,17 +208,21 @@ def _publish(
     write_json(out / "summary.json", summary)
 
 
-def manifest_rows(found: Inventory, estimator: RobustVQVAE) -> list[Row]:
-    """A row for every file: scores for the good ones, reasons for the others."""
+def manifest_rows(found: Inventory, estimator: RobustVQVAE, labelled: bool | None = None) -> list[Row]:
+    """A row for every file: scores for the good ones, reasons for the others.
+
+    ``labelled``: whether the user gave the labels, or they are folders; None does not judge them.
+    """
     import numpy as np
 
+    from rvqvae.commands.labels import label_issues
     from rvqvae.io.manifest import Row
 
     scores = np.full(len(found.entries), np.nan)
     probability, kept = scores.copy(), np.zeros(len(scores), bool)
     scores[found.rows], probability[found.rows] = estimator.scores_, estimator.outlier_probability_
     kept[found.rows] = estimator.inlier_mask_
-    return [
+    rows = [
         Row(
             entry.path,
             entry.sha256,
@@ -225,6 +236,10 @@ def manifest_rows(found: Inventory, estimator: RobustVQVAE) -> list[Row]:
         )
         for entry, score, p, keep in zip(found.entries, scores, probability, kept, strict=True)
     ]
+    if labelled is not None:
+        for i, fields in label_issues([rows[i] for i in found.rows], estimator.embedding_, labelled):
+            rows[found.rows[i]] = rows[found.rows[i]]._replace(**fields)
+    return rows
 
 
 def _reason(entry: Entry, keep: bool) -> str:

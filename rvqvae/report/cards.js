@@ -14,6 +14,11 @@ const TABS = {
     rows: () => [...twinOf.keys()], kind: "pair",
     note: "The same picture twice: byte for byte, or compressed or resized. Of exact copies the first is kept.",
   },
+  issues: {
+    rows: () => ranked.filter((row) => (issue === "" ? issuesOf[row].length : issuesOf[row].includes(issue))),
+    all: () => flawed, kind: "card", about: "issue",
+    note: "Nothing is dropped for an issue, unless you drop it. What you decide here says nothing of what belongs.",
+  },
   unreadable: {
     rows: () => columns.status.flatMap((status, row) => (status === "unreadable" ? [row] : [])), kind: "file",
     note: "Files with the name of an image that are damaged or hold none.",
@@ -24,6 +29,8 @@ const TABS = {
 };
 let tab = "drop";
 let selected = [];
+let issue = ""; // of which images are listed; all, if empty
+const flawed = [...issuesOf.keys()].filter((row) => issuesOf[row].length);
 
 /* ---- Looks ---- */
 
@@ -52,12 +59,22 @@ function fillCard(card, row) {
   heat.classList.toggle("tall", card.querySelector("canvas").classList.contains("tall"));
   card.querySelector(".name bdi").textContent = lastOf(row);
   card.querySelector(".name").title = nameOf(row);
+  fillFlaws(card, row);
+}
+
+// What a person may want to see of an image, and the class that it is said to be of.
+function fillFlaws(element, row) {
+  const [label, other] = [columns.label[row], columns.suggested_label[row]].map(shown);
+  const words = issuesOf[row].map((kind) => (kind === "likely mislabelled" ? `${label}, or ${other}?` : kind));
+  element.querySelector(".flaws").textContent = words.join(", ");
+  element.querySelector(".flaws").title = words.join(", ");
 }
 
 function paintCard(card, row) {
   paintState(card, row);
   card.setAttribute("aria-label",
-    `${nameOf(row)}, outlier probability ${chance(row) || "unknown"}, ${keeps(row) ? "keep" : "drop"} ${stateOf(row) || "by threshold"}`);
+    `${nameOf(row)}, outlier probability ${chance(row) || "unknown"}, ${keeps(row) ? "keep" : "drop"} ${stateOf(row) || "by threshold"}`
+    + issuesOf[row].map((kind) => `, ${kind}`).join(""));
 }
 
 const TWIN_WORDS = {
@@ -107,7 +124,7 @@ function fillFile(card, item) {
 }
 
 const KINDS = {
-  card: { template: "card", least: 168, height: (width) => width + 108, fill: fillCard, paint: paintCard },
+  card: { template: "card", least: 168, height: (width) => width + (flawed.length ? 128 : 108), fill: fillCard, paint: paintCard },
   pair: { template: "pair", least: 340, height: (width) => width / 2 + 120, fill: fillPair, paint: paintPair },
   file: { template: "file", least: 300, height: () => 148, fill: fillFile, paint: () => {} },
 };
@@ -143,12 +160,39 @@ function arrange() {
   for (const button of document.querySelectorAll("[data-tab]"))
     button.setAttribute("aria-pressed", button.dataset.tab === tab);
   grid.show(items, kind, Math.max(0, items.indexOf(before)));
+  paintKinds();
   paintTabs();
+}
+
+// A chip for each kind of issue, and two buttons for all that are listed.
+function paintKinds() {
+  $("kinds").hidden = tab !== "issues";
+  if (tab !== "issues") return;
+  const counts = new Map([["", flawed.length]]);
+  for (const row of flawed) for (const kind of issuesOf[row]) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  const made = (text, attributes) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) button.setAttribute(name, value);
+    return button;
+  };
+  const chips = [...counts].map(([kind, many]) =>
+    made(`${kind || "all"} ${number(many)}`, { "data-issue": kind, "aria-pressed": kind === issue }));
+  const listed = number(grid.items.length);
+  $("kinds").replaceChildren(
+    ...chips, made(`✓ Keep these ${listed}`, { "data-listed": true }), made(`✕ Drop these ${listed}`, { "data-listed": false }));
+}
+
+function openIssue(kind) {
+  issue = kind;
+  arrange();
+  document.querySelector(`[data-issue="${kind}"]`).focus();
 }
 
 function paintTabs() {
   for (const button of document.querySelectorAll("[data-tab]"))
-    button.querySelector("span").textContent = number(TABS[button.dataset.tab].rows().length);
+    button.querySelector("span").textContent = number((TABS[button.dataset.tab].all ?? TABS[button.dataset.tab].rows)().length);
 }
 
 function openTab(name) {
@@ -171,7 +215,7 @@ function decide(about, rows, keep, words) {
 
 // Pressed once more, the image follows the threshold again.
 function toggle(row, keep) {
-  decide("image", [row], decisions.get(row)?.keep === keep ? null : keep);
+  decide(TABS[tab].about ?? "image", [row], decisions.get(row)?.keep === keep ? null : keep);
 }
 
 function decideTwins(row, which) {

@@ -15,6 +15,7 @@ const isImage = columns.status.map((status) => status === "ok");
 const modelled = Float64Array.from(columns.outlier_probability, (text, row) =>
   isImage[row] && text !== "" ? Number(text) : NaN);
 const scored = Array.from(modelled.keys()).filter((row) => !Number.isNaN(modelled[row]));
+const issuesOf = columns.issues.map((text) => (text === "" ? [] : text.split("; ")));
 const twinOf = new Map(data.twins.map(([row, origin, kind]) => [row, { origin, kind }]));
 
 function decoded(text, Type) {
@@ -61,8 +62,8 @@ function rank() {
 
 /* ---- Decisions: a history, of which the last word on a row counts ---- */
 
-// Each entry: what it is about, of what, and what becomes of it. Of an "image", or of "twins", which says nothing of
-// whether an image belongs: rows, and true to keep, false to drop, null to leave them to the threshold. Of a "part" of
+// Each entry: what it is about, of what, and what becomes of it. Of an "image", or of "twins" or an "issue", which say
+// nothing of whether an image belongs: rows, and true to keep, false to drop, null to leave them to the threshold. Of a "part" of
 // the set or a "sample", by their places: +1 if it does not belong, -1 if it belongs, 0 if that cannot be said.
 const state = { by: "probability", threshold: data.threshold, first: 0, history: [...given] };
 const undoable = () => state.history.length > given.length;
@@ -90,7 +91,7 @@ const isRow = (value) => Number.isInteger(value) && value >= 0 && value < count;
 
 function isEntry([about, what, value]) {
   if (["part", "sample"].includes(about)) return Number.isInteger(what) && what >= 0 && [1, -1, 0].includes(value);
-  return ["image", "twins"].includes(about) && what.every(isRow) && [true, false, null].includes(value);
+  return ["image", "twins", "issue"].includes(about) && what.every(isRow) && [true, false, null].includes(value);
 }
 
 function restore() {

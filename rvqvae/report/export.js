@@ -1,8 +1,12 @@
 /* The reviewed manifest. */
 
+const BY_HAND = {
+  image: "reviewed by hand", twins: "duplicate, reviewed by hand", issue: "issue, reviewed by hand",
+};
+
 function reason(row) {
   const { about } = decisions.get(row) ?? {};
-  if (about) return about === "image" ? "reviewed by hand" : "duplicate, reviewed by hand";
+  if (about) return BY_HAND[about];
   if (keeps(row) === original[row]) return columns.reason[row];
   if (probability !== modelled) return "learned from answers in review";
   return state.by === "rank" ? `the first ${state.first} by rank in review` : `threshold moved to ${cut(state.threshold)} in review`;

@@ -110,6 +110,8 @@ const PRESSES = {
   "#grid .picture": openCard,
   "#grid [data-keep]": ({ dataset }) => toggle(currentRow(), dataset.keep === "true"),
   "#grid [data-twins]": ({ dataset }) => decideTwins(currentRow(), dataset.twins),
+  "[data-issue]": ({ dataset }) => openIssue(dataset.issue),
+  "[data-listed]": ({ dataset }) => decide("issue", grid.items.slice(), dataset.listed === "true"),
   "[data-tab]": ({ dataset }) => openTab(dataset.tab),
   "[data-answer]": ({ dataset }) => answer(Number(dataset.answer)),
   "#samples .picture": ({ value }) => look(Number(value)),
@@ -138,7 +140,7 @@ function start() {
   listenToMap();
   $("heat-label").hidden = !Object.keys(data.heat).length;
   for (const [name, { rows }] of Object.entries(TABS))
-    if (["twins", "unreadable", "left", "unsure"].includes(name) && !rows().length)
+    if (["twins", "issues", "unreadable", "left", "unsure"].includes(name) && !rows().length)
       document.querySelector(`[data-tab="${name}"]`).hidden = true;
   if (!TABS.drop.rows().length) tab = "all";
   for (const id of ["filter", "order"]) $(id).addEventListener("change", arrange);

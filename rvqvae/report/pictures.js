@@ -4,6 +4,7 @@ const SMALL = 40; // pixels; below it an image is enlarged with crisp edges
 const ACROSS = 16;
 const { urls, tile, size } = data.sheets;
 const loading = new Map();
+const MOST_SHEETS = 48; // 4 MiB each, decoded
 
 // The thumbnail of an exact duplicate is that of its origin.
 const placeOf = (row) => {
@@ -16,6 +17,7 @@ function sheet(index) {
     const image = new Image();
     image.src = urls[index];
     loading.set(index, image.decode().then(() => image, () => warnOfSheets()));
+    if (loading.size > MOST_SHEETS) loading.delete(loading.keys().next().value);
   }
   return loading.get(index);
 }

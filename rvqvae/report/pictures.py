@@ -18,8 +18,8 @@ from rvqvae.errors import InputError
 
 ACROSS = 16
 """Thumbnails beside and below each other in a sheet: 256 of 64 pixels are 4 MiB when decoded."""
-INLINE, MOST = 1000, 25_000
-"""Thumbnails that the page itself holds at most, and that it has at most; others are files of sheets."""
+INLINE = 1000
+"""Thumbnails that the page itself holds at most; more are in files, read when they are looked at."""
 PIXELS, SMALLEST, LARGEST = 82e6, 64, 128
 """Of all thumbnails together, which keeps 20,000 below some 20 MB; of a thumbnail's longer side."""
 BLOCK = 16
@@ -55,13 +55,12 @@ class Sheets(NamedTuple):
 def make_sheets(
     images: NDArray[np.uint8], order: NDArray[np.intp], put: Callable[[int, bytes], str]
 ) -> Sheets:
-    """Thumbnails of the first MOST images in ``order``, indices of ``images`` uint8 (M, C, H, W).
+    """Thumbnails of the images in ``order``, indices of ``images`` uint8 (M, C, H, W).
 
     ``put`` takes the number of a sheet and its JPEG, and returns the sheet's URL.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(f"images are {images.dtype} {images.shape}: give uint8 (M, 1|3, H, W)")
-    order = order[:MOST]
     size = _thumbnail_size(images.shape[2:], len(order))
     height, width = (math.ceil(side / BLOCK) * BLOCK for side in size)
     urls: list[str] = []

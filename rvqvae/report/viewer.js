@@ -19,6 +19,7 @@ function look(row) {
   part(".show-heat").disabled = !data.heat[row];
   part(".like").disabled = !inView.has(row);
   part(".name bdi").textContent = nameOf(row);
+  fillFlaws(viewer, row);
   const [nearest] = alike(row, 1, keeps);
   part(".nearest").hidden = nearest === undefined;
   if (nearest !== undefined) draw(part(".nearest canvas"), nearest);
