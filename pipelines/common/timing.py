@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 from collections.abc import Callable
@@ -45,8 +44,6 @@ def rate(job: Job) -> float:
 class Cost(NamedTuple):
     """What a process took, its start included."""
 
-    first: float
-    """Seconds to its first output."""
     seconds: float
     cpu: float
     """Seconds of all its threads and children: what a busy machine changes least."""
@@ -55,16 +52,22 @@ class Cost(NamedTuple):
 def cost_of(command: list[str]) -> Cost:
     """Run ``command`` to its end. Raises InputError, with the end of what it said, if it fails."""
     before, begin = _cpu_of_children(), perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    ) as process:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise InputError(f"{' '.join(command)} failed: {done.stdout.decode(errors='replace')[-500:]}")
+    return Cost(perf_counter() - begin, _cpu_of_children() - before)
+
+
+def cpu_to_first_output(command: list[str]) -> float:
+    """CPU seconds until ``command`` says something, when it is killed. Raises InputError if it never does."""
+    before = _cpu_of_children()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         said = process.stdout.read(1)
-        first = perf_counter() - begin
-        said += process.stdout.read()
-    if process.returncode:
-        raise InputError(f"{' '.join(command)} failed: {said.decode(errors='replace')[-500:]}")
-    return Cost(first, perf_counter() - begin, _cpu_of_children() - before)
+        process.kill()
+    if not said:
+        raise InputError(f"{' '.join(command)} said nothing")
+    return _cpu_of_children() - before
 
 
 def _cpu_of_children() -> float:
