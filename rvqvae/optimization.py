@@ -5,7 +5,7 @@ Everything that is trained by a single loss uses it; what happens between epochs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ from rvqvae.errors import InputError
 
 class Loop:
     """Epochs over ``n`` samples in batches; the order depends on nothing but ``seed`` and epoch.
+
+        for rows in loop.batches(epoch):
+            loop.step({"loss": ...})
+        means = loop.means()
 
     A rise of the learning rate over ``rise`` of all steps, then a fall along a cosine.
     """
@@ -34,7 +38,10 @@ class Loop:
         rise: float = 0.15,
     ) -> None:
         self.parameters = list(parameters)
-        self.n, self.epochs, self.batch_size, self.seed = n, epochs, batch_size, seed
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self._names: list[str] = []
+        self._kept: list[Tensor] = []
+        self._rates: list[float] = []
         # Fused: of wide layers torch's default takes six times as long, of convolutions much the same.
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
@@ -45,36 +52,36 @@ class Loop:
             self.optimizer, learning_rate, total_steps=steps, pct_start=rise
         )
 
-    def epoch(self, number: int, loss_of: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, float]:
-        """One pass; the mean of every term, each batch counting alike.
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """The rows (B,) int64 of each batch of a pass."""
+        return iter(torch.randperm(self.n, generator=generator_of(self.seed, epoch)).split(self.batch_size))
 
-        ``loss_of`` gets the rows (B,) int64 of a batch and returns scalar terms, ``"loss"`` to be minimised.
+    def step(self, terms: dict[str, Tensor]) -> None:
+        """Minimise the scalar ``terms["loss"]`` by one step, and keep all terms for `means`."""
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self._rates.append(float(self.schedule.get_last_lr()[0]))
+        self.optimizer.step()
+        self.schedule.step()
+        self._names = list(terms)
+        # Kept on the device and read once an epoch: no synchronisation in the step.
+        self._kept.append(torch.stack([term.detach().float() for term in terms.values()]))
+
+    def means(self) -> dict[str, float]:
+        """Of every term over the steps since the last call, each batch counting alike.
+
         Raises InputError where a term is not finite, naming term, batch and learning rate.
         """
-        order = torch.randperm(self.n, generator=generator_of(self.seed, number))
-        return self.over(order.split(self.batch_size), loss_of)
-
-    def over(
-        self, batches: Iterable[Tensor], loss_of: Callable[[Tensor], dict[str, Tensor]]
-    ) -> dict[str, float]:
-        """`epoch` over these batches of rows."""
-        names: list[str] = []
-        kept, rates = [], []
-        for rows in batches:
-            terms = loss_of(rows)
-            rates.append(float(self.schedule.get_last_lr()[0]))
-            self._step(terms["loss"])
-            names = list(terms)
-            # Kept on the device and read once an epoch: no synchronisation in the step.
-            kept.append(torch.stack([term.detach().float() for term in terms.values()]))
-        values = torch.stack(kept).cpu()
+        values, rates = torch.stack(self._kept).cpu(), self._rates
+        self._kept, self._rates = [], []
         if not bool(torch.isfinite(values).all()):
             batch, term = (~torch.isfinite(values)).nonzero()[0].tolist()
             raise InputError(
-                f"training diverged: {names[term]} is {float(values[batch, term])} at batch {batch + 1} of "
-                f"{len(kept)}, learning rate {rates[batch]:.2g}; lower the learning rate"
+                f"training diverged: {self._names[term]} is {float(values[batch, term])} at batch "
+                f"{batch + 1} of {len(values)}, learning rate {rates[batch]:.2g}; lower the learning rate"
             )
-        return dict(zip(names, map(float, values.mean(0)), strict=True))
+        return dict(zip(self._names, map(float, values.mean(0)), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
@@ -82,13 +89,6 @@ class Loop:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-
-    def _step(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.schedule.step()
 
 
 def generator_of(*key: int) -> torch.Generator:

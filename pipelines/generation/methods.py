@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -45,9 +45,9 @@ class Trained(NamedTuple):
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    begin = perf_counter()
+    begin = process_time()
     yield
-    seconds[stage] = round(perf_counter() - begin, 1)
+    seconds[stage] = round(process_time() - begin, 1)
 
 
 def train_and_sample(

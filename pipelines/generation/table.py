@@ -29,7 +29,7 @@ COLUMNS = {
     "reconstruction_error": ("reconstructed: squared error", "{:.4f}"),
     "reconstruction_legibility": ("reconstructed: legible", "{:.3f}"),
     "reconstruction_frechet": ("reconstructed: FD", "{:.0f}"),
-    "seconds": ("seconds", "{:.0f}"),
+    "seconds": ("CPU seconds", "{:.0f}"),
 }
 
 

@@ -142,7 +142,9 @@ def train(
         # Batches of one size, as a small one says little of the marginal entropy, and one sample breaks
         # batch norm; who is left out changes with the epoch.
         order = torch.randperm(n, generator=generator_of(seed, epoch))[: steps * batch]
-        terms = loop.over(order.split(batch), loss_of)
+        for rows in order.split(batch):
+            loop.step(loss_of(rows))
+        terms = loop.means()
         if report is not None:
             report(epoch, terms)
     network.eval()

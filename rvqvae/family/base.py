@@ -139,9 +139,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SampleEstim
         for number in range(self.epochs):
             noise = generator_of(seed, number, 1)
             network.before_epoch(number, data, noise)
-            history.append(
-                loop.epoch(number, lambda rows: network.losses(to_float(data[rows].to(device)), noise))  # noqa: B023
-            )
+            for rows in loop.batches(number):
+                loop.step(network.losses(to_float(data[rows].to(device)), noise))
+            history.append(loop.means())
             if self.progress is not None:
                 self.progress("train", number + 1, self.epochs)
         return history

@@ -89,13 +89,12 @@ def _train(
         learning_rate=config.learning_rate, seed=seed, weight_decay=0.01, rise=0.2,
     )  # fmt: skip
 
-    def loss_of(rows: Tensor) -> dict[str, Tensor]:
-        rows = rows.to(codes.device)
-        log_prob = model.log_prob(codes[rows], None if labels is None else labels[rows])
-        return {"loss": -(importance[rows] * log_prob).mean() / positions}
-
     model.train()
     for epoch in range(config.epochs):
-        terms = loop.epoch(epoch, loss_of)
+        for rows in loop.batches(epoch):
+            chosen = rows.to(codes.device)
+            log_prob = model.log_prob(codes[chosen], None if labels is None else labels[chosen])
+            loop.step({"loss": -(importance[chosen] * log_prob).mean() / positions})
+        terms = loop.means()
         if report is not None:
             report(epoch, {"nats_per_position": terms["loss"]})

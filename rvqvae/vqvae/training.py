@@ -27,7 +27,7 @@ from rvqvae.vqvae.networks import to_float
 Report = Callable[[int, dict[str, float]], None]
 """Called after every epoch with its number, from 1, and its metrics."""
 
-STATE_FORMAT = 4
+STATE_FORMAT = 5
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
 LOOKED_AT = 4
 """One in so many images of a batch has its perceptual loss taken: it costs more than all the rest."""
@@ -94,7 +94,10 @@ def fit(
         _start_codebooks(model, data, membership.is_outlier, generator_of(seed, 0))
     for epoch in range(len(history) + 1, train_config.epochs + 1):
         model.train()
-        terms = loop.epoch(epoch, _loss_of(model, data, membership.is_outlier, train_config))
+        member, weights = _sets(membership.is_outlier, train_config.outlier_weight)
+        for rows in loop.batches(epoch):
+            loop.step(_terms(model, data[rows], member[rows], weights[rows], train_config.perceptual))
+        terms = loop.means()
         before = membership
         if epoch >= train_config.warmup_epochs:
             due = (epoch - train_config.warmup_epochs) % REASSIGN == 0 or epoch == train_config.epochs
@@ -121,31 +124,32 @@ def fit(
     return Fitted(model.eval(), membership, history)
 
 
-def _loss_of(
-    model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], config: TrainConfig
-) -> Callable[[Tensor], dict[str, Tensor]]:
-    """The terms of a batch of rows of ``data``."""
-    device, member = model.data_scale.device, torch.as_tensor(is_outlier)
-    weights = torch.where(member, config.outlier_weight, 1.0)
-    weights /= weights.mean()
-    looks, zero = data.ndim == 4 and config.perceptual > 0, torch.zeros((), device=device)
+def _sets(is_outlier: NDArray[np.bool_], outlier_weight: float) -> tuple[Tensor, Tensor]:
+    """Which samples are outliers (N,) bool, and what each counts in the loss (N,), 1 on average."""
+    member = torch.as_tensor(is_outlier)
+    weights = torch.where(member, outlier_weight, 1.0)
+    return member, weights / weights.mean()
 
-    def terms(rows: Tensor) -> dict[str, Tensor]:
-        x = to_float(data[rows].to(device, non_blocking=True))
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device.type)):
-            output = model(x, member[rows].to(device, non_blocking=True))
-        weight = weights[rows].to(device, non_blocking=True)
-        few = slice(-(-len(rows) // LOOKED_AT))
-        seen = perceptual_loss(x[few], output.reconstruction[few], weight[few]) if looks else zero
-        return {
-            "loss": model.loss(output, weight) + config.perceptual * seen,
-            "reconstruction": output.reconstruction_error.mean(),
-            "perceptual": seen,
-            "commitment": output.quantization_error.mean(),
-            "codebook": output.codebook_loss,
-        }
 
-    return terms
+def _terms(
+    model: TwoCodebookVQVAE, samples: Tensor, member: Tensor, weight: Tensor, perceptual: float
+) -> dict[str, Tensor]:
+    """The terms of the loss of a batch; ``perceptual`` is the weight of the perceptual loss of images."""
+    device = model.data_scale.device
+    x, weight = to_float(samples.to(device, non_blocking=True)), weight.to(device, non_blocking=True)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device.type)):
+        output = model(x, member.to(device, non_blocking=True))
+    few = slice(-(-len(x) // LOOKED_AT))
+    seen = torch.zeros((), device=device)
+    if x.ndim == 4 and perceptual > 0:
+        seen = perceptual_loss(x[few], output.reconstruction[few], weight[few])
+    return {
+        "loss": model.loss(output, weight) + perceptual * seen,
+        "reconstruction": output.reconstruction_error.mean(),
+        "perceptual": seen,
+        "commitment": output.quantization_error.mean(),
+        "codebook": output.codebook_loss,
+    }
 
 
 def _encodings(model: TwoCodebookVQVAE, data: Tensor, rows: Tensor) -> Tensor:
