@@ -32,7 +32,8 @@ from rvqvae.priors.sampling import accepted, draw
 from rvqvae.progress import Progress, silent
 from rvqvae.questions import Asking, Inquiry
 from rvqvae.stored_detector import Codes, restore_detector, store_detector
-from rvqvae.vqvae.inference import decode_codes, error_maps, inlier_codes
+from rvqvae.vqvae.heat_maps import HeatMaps
+from rvqvae.vqvae.inference import decode_codes, inlier_codes
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.training import fit
 
@@ -155,6 +156,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         self._model: TwoCodebookVQVAE | None = None
         self._codes: Codes | None = None
         self._prior: GatedPixelCNN | None = None
+        self._maps: HeatMaps | None = None
         self._inquire(found.judged)
         return self if train is None else self.train(X)
 
@@ -184,6 +186,8 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         weights = 1 - self.outlier_probability_[learned[kept]]
         self._codes = Codes(inlier_codes(fitted.model, few[kept]).short(), torch.as_tensor(weights))
         self._prior = None
+        if samples.ndim == 4:
+            self._maps = HeatMaps.fit(fitted.model, few[kept], self._seed_)
         release_pages(samples)
         return self
 
@@ -270,25 +274,28 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         return in_form(decoded, *form_of(X))
 
     def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
-        """(N, H, W) evidence per pixel >= 0: how badly the inliers' codebook expresses it. Images only."""
+        """(N, H, W) evidence per pixel >= 0, above 1 where an inlier rarely is (`HeatMaps`). Images only."""
         check_is_fitted(self)
         samples = self._samples(X)
         if samples.ndim != 4:
             raise InputError(f"samples of shape {samples.shape} have no pixels: anomaly_map is for images")
-        return error_maps(self._trained("anomaly_map"), samples)
+        model = self._trained("anomaly_map")
+        assert self._maps is not None
+        return self._maps(model, samples)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_scorer")
 
     def _stored(self) -> Stored:
-        arrays, facts = store_detector(self._scorer, self._model, self._prior, self._codes)
+        arrays, facts = store_detector(self._scorer, self._model, self._prior, self._codes, self._maps)
         facts |= {name: getattr(self, name) for name in FACTS} | {"seed": self._seed_}
         asked, answered = self.inquiry_.stored()
         arrays |= {f"asked.{name}": array for name, array in asked.items()}
         return Stored(arrays, facts | {"seen": self._seen, "answered": answered})
 
     def _restore(self, stored: Stored, device: str) -> None:
-        self._scorer, self._model, self._prior, self._codes = restore_detector(stored, self.shape_, device)
+        found = restore_detector(stored, self.shape_, device)
+        self._scorer, self._model, self._prior, self._codes, self._maps = found
         for name, read in FACTS.items():
             setattr(self, name, read(stored.facts[name]))
         self._seed_, self._seen = int(stored.facts["seed"]), float(stored.facts["seen"])

@@ -22,6 +22,7 @@ from rvqvae.membership import Evidence, JointView, names_of
 from rvqvae.membership.ellipsoid import Ellipsoid
 from rvqvae.model_folder import Stored, check_shapes, under
 from rvqvae.priors import GatedPixelCNN
+from rvqvae.vqvae.heat_maps import CHANNELS, HeatMaps
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 
 Arrays = dict[str, Tensor]
@@ -43,10 +44,15 @@ class StoredDetector(NamedTuple):
     model: TwoCodebookVQVAE | None
     prior: GatedPixelCNN | None
     codes: Codes | None
+    maps: HeatMaps | None
 
 
 def store_detector(
-    scorer: Scorer, model: TwoCodebookVQVAE | None, prior: GatedPixelCNN | None, codes: Codes | None
+    scorer: Scorer,
+    model: TwoCodebookVQVAE | None,
+    prior: GatedPixelCNN | None,
+    codes: Codes | None,
+    maps: HeatMaps | None,
 ) -> Stored:
     """As arrays and facts; InputError for features that are a function."""
     backbone = scorer.backbone
@@ -63,6 +69,8 @@ def store_detector(
         arrays |= {f"{name}.{key}": value for key, value in state.items()}
     if codes is not None:
         arrays |= {"codes.grids": codes.grids, "codes.weights": codes.weights}
+    if maps is not None:
+        arrays |= {f"maps.{name}": array for name, array in maps._asdict().items()}
     facts = {
         "model": None if model is None else asdict(model.config),
         "prior": None if prior is None else asdict(prior.config),
@@ -98,7 +106,13 @@ def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu"
         check_shapes(arrays, {"codes.grids": (m, *model.grid), "codes.weights": (m,)})
         if not 0 <= int(codes.grids.min()) <= int(codes.grids.max()) < model.config.inlier_codes:
             raise ValueError("codes that are not in the codebook")
-    return StoredDetector(Scorer(backbone, evidence, device), model, prior, codes)
+    maps = None
+    if model is not None and len(shape) == 3:
+        maps = HeatMaps(*(arrays[f"maps.{name}"].to(device) for name in HeatMaps._fields))
+        m = len(maps.places)
+        wanted = {"maps.places": (m, CHANNELS), "maps.scale": (CHANNELS,), "maps.usual": (2,)}
+        check_shapes(arrays, wanted)
+    return StoredDetector(Scorer(backbone, evidence, device), model, prior, codes, maps)
 
 
 def _model(arrays: Arrays, facts: dict[str, Any], shape: tuple[int, ...]) -> TwoCodebookVQVAE:

@@ -196,8 +196,9 @@ def test_a_pasted_patch_shows_on_the_map(mixed, trained):
     assert (after >= 0).all() and (after.std((1, 2)) > 0).all()
     patch = np.zeros((28, 28), bool)
     patch[2:9, 18:25] = True
-    assert (after[:, patch].mean(1) > 3 * after[:, ~patch].mean(1)).mean() > 0.9
-    assert after[:, patch].mean() > 5 * before[:, patch].mean()
+    assert (after[:, patch].mean(1) > 1.3 * after[:, ~patch].mean(1)).mean() > 0.9
+    assert (after[:, patch] > 1).mean() > 0.6
+    assert (before > 1).mean() < 0.05  # an inlier stays dark
 
 
 def test_samples_are_inliers_and_follow_their_seed(trained):

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from pipelines.generation.figures import PANELS, curves_figure, score_histogram
+from pipelines.heat_maps import VISIBLE, plant
 from rvqvae import figures
 
 
@@ -113,3 +114,14 @@ def test_curves_are_grouped_and_gaps_allowed(tmp_path):
     assert [len(axes.lines) for axes in figure.axes] == [1, 2, 1, 1]
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]
     curves_figure([])
+
+
+def test_planted_defects_are_where_their_masks_say():
+    images = np.random.default_rng(0).integers(0, 256, (9, 3, 32, 24), dtype=np.uint8)
+    planted = plant(images, 0)
+    changed = (planted.images != images).any(1)
+    assert planted.kinds.tolist() == ["spot", "scratch", "square"] * 3
+    assert planted.masks.any((1, 2)).all() and (planted.masks <= changed).all()
+    far = np.abs(planted.images.astype(int) - images).max(1) > VISIBLE
+    assert np.array_equal(planted.masks, far)
+    assert not plant(np.zeros((3, 1, 32, 32), np.uint8), 0).masks[2].any()  # black on black

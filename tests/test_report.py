@@ -203,12 +203,12 @@ def test_thumbnails_keep_the_ratio_and_a_total_size():
     assert _thumbnail_size((28, 20), 1) == (28, 20)
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_heat_is_clear_without_evidence_and_strongest_at_the_most(tmp_path, scale):
-    heat = np.array([[0, 1], [np.nan, 4]], dtype=np.float32) * np.float32(scale)
-    shown = data_of(write(tmp_path / "r.html", heat={3: heat, 4: np.zeros((9, 12), np.float32)}))["heat"]
+def test_heat_is_clear_where_inliers_are_and_has_one_scale(tmp_path):
+    heat = np.array([[0, 1], [np.nan, 1.5], [2, 3], [4, 1e6]], dtype=np.float32)
+    shown = data_of(write(tmp_path / "r.html", heat={3: heat, 4: np.ones((9, 12), np.float32)}))["heat"]
     alpha = pixels(shown["3"])[..., 3]
-    assert alpha[0, 0] == alpha[1, 0] == 0 < alpha[0, 1] < alpha[1, 1]
+    assert alpha[0, 0] == alpha[0, 1] == alpha[1, 0] == 0 < alpha[1, 1] < alpha[2, 0] < alpha[2, 1]
+    assert alpha[2, 1] == alpha[3, 0] == alpha[3, 1]
     assert not pixels(shown["4"])[..., 3].any()
 
 

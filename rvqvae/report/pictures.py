@@ -29,6 +29,7 @@ CRISP = 32
 HEAT_LOW, HEAT_HIGH = np.array([255, 205, 60]), np.array([205, 25, 15])  # of red, green, blue
 HEAT_LEVELS = 32  # few, so that the PNG is small
 HEAT_SIDE = 96
+HOTTEST = 3.0
 
 
 class Pictures(NamedTuple):
@@ -134,9 +135,9 @@ def heat_uri(heat: NDArray[np.float32]) -> str:
 
 
 def heat_colours(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Evidence as a layer over the image: from clear over yellow to red, scaled to its own maximum."""
-    evidence = np.nan_to_num(heat, nan=0, posinf=0, neginf=0).clip(0)
-    levels = np.round(HEAT_LEVELS * evidence / (evidence.max(initial=0) or 1)) / HEAT_LEVELS
+    """Evidence as a layer over the image, on one scale: clear up to 1, where inliers are, red at HOTTEST."""
+    evidence = (np.nan_to_num(heat, nan=0, posinf=0, neginf=0).clip(1, HOTTEST) - 1) / (HOTTEST - 1)
+    levels = np.round(HEAT_LEVELS * evidence) / HEAT_LEVELS
     share = levels[..., None]
     colour = (1 - share) * HEAT_LOW + share * HEAT_HIGH
     return np.concatenate([colour, 230 * np.sqrt(share)], -1).round().astype(np.uint8)
