@@ -183,11 +183,12 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         )  # fmt: skip
         self._model, self.history_ = fitted.model, fitted.history
         kept = self.inlier_mask_[learned]
+        inliers = few[kept]
         weights = 1 - self.outlier_probability_[learned[kept]]
-        self._codes = Codes(inlier_codes(fitted.model, few[kept]).short(), torch.as_tensor(weights))
+        self._codes = Codes(inlier_codes(fitted.model, inliers).short(), torch.as_tensor(weights))
         self._prior = None
         if samples.ndim == 4:
-            self._maps = HeatMaps.fit(fitted.model, few[kept], self._seed_)
+            self._maps = HeatMaps.fit(fitted.model, inliers, self._seed_)
         release_pages(samples)
         return self
 
