@@ -14,6 +14,7 @@ _HOME = {
     "PriorConfig": "config",
     "RobustVQVAE": "estimator",
     "TrainConfig": "config",
+    "clean": "commands.table",
     "contaminate": "contamination",
     "extract_features": "features.pretrained",
     "extract_views": "features.pretrained",

@@ -18,6 +18,7 @@ ROOMS = [
     "config",
     "atomic",
     "model_folder",
+    "model_card",
     "figures",
     "batches",
     "io",

@@ -99,7 +99,7 @@ def test_examples_can_be_parsed():
         examples = [line for line in description.splitlines() if line.startswith("  rvqvae ")]
         assert examples
         for line in examples:
-            command, values = parse(shlex.split(line, comments=True)[1:])
+            command, values, *_ = parse(shlex.split(line, comments=True)[1:])
             assert command == name
             inspect.signature(function_of(name)).bind(**values)
 
@@ -204,14 +204,14 @@ def test_yaml_has_the_names_of_the_flags(tmp_path):
     for dash in "-_":
         config = tmp_path / f"{ord(dash)}.yaml"
         config.write_text(f"out: there\nprior{dash}epochs: 7\ncontamination: 0.25\ndry{dash}run: true\n")
-        _, values = parse(["clean", "photos", "--config", str(config), "--seed", "3"])
-        _, flags = parse(
+        _, values, *_ = parse(["clean", "photos", "--config", str(config), "--seed", "3"])
+        _, flags, *_ = parse(
             ["clean", "photos", "--out", "there", "--prior-epochs", "7", "--contamination", "0.25",
              "--dry-run", "--seed", "3"]
         )  # fmt: skip
         assert values == flags
         assert values["dry_run"] and values["options"].prior_epochs == 7
-    _, values = parse(["clean", "photos", "--config", str(config), "--prior-epochs", "2"])
+    _, values, *_ = parse(["clean", "photos", "--config", str(config), "--prior-epochs", "2"])
     assert values["options"].prior_epochs == 2
 
 

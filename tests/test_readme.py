@@ -40,7 +40,7 @@ def test_commands_can_be_parsed(page):
     assert found
     for tool, *words in found:
         if tool == "rvqvae":
-            name, values = parse(words)
+            name, values, *_ = parse(words)
             inspect.signature(function_of(name)).bind(**values)
         elif tool == "python" and words[0] == "-m":
             assert find_spec(words[1]), words

@@ -138,7 +138,7 @@ def test_the_artifact_is_the_model_and_nothing_else(mlflow, uri, tmp_path):
     files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     described = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"}
     examples = {"input_example.json", "serving_input_example.json"}
-    data = {"data/model/model.json", "data/model/model.safetensors"}
+    data = {f"data/model/{name}" for name in ("model.json", "model.safetensors", "README.md")}
     assert data < files <= data | described | examples
 
 

@@ -10,6 +10,7 @@ COMMANDS = {
     "search": "find the images that are most like some",
     "sample": "make new images of the inliers only",
     "evaluate": "measure a model against images whose kind is known",
+    "export": "write what clean found for FiftyOne, Label Studio, cleanlab or Croissant",
     "cluster": "sort images into groups that look alike",
     "contaminate": "make a dirty folder on purpose",
 }

@@ -32,6 +32,8 @@ from rvqvae.commands.options import FitOptions
 from rvqvae.errors import InputError
 
 YAML = "yaml_or_dashes"  # jsonargparse's name for `_load`
+COMPLETION = "--print_shtab"
+"""jsonargparse's flag that prints what a shell completes, with the extra ``completion``."""
 LONG = {"n": "number", "k": "neighbors"}
 """Parameters of one letter, as a long flag."""
 GIVEN = ("progress", "command")
@@ -58,6 +60,26 @@ class Flag(NamedTuple):
         return LONG.get(self.name, self.name)
 
 
+class Call(NamedTuple):
+    """What was typed."""
+
+    command: str
+    values: dict[str, Any]
+    """Of the parameters of its function."""
+    json: bool
+    """Whether the result is wanted as JSON."""
+    quiet: bool
+    verbose: bool
+
+
+SHOWN = {
+    "json": "print what was done as one line of JSON",
+    "quiet": "print nothing but errors",
+    "verbose": "print where an error comes from",
+}
+"""Flags of every command, about what is printed."""
+
+
 class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Types and defaults, and descriptions with their own lines."""
 
@@ -68,7 +90,7 @@ def function_of(command: str) -> Callable[..., Any]:
     return function
 
 
-def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+def parse(arguments: list[str]) -> Call:
     """The command and the arguments of its function; InputError for whatever is wrong with them."""
     if not arguments:
         raise InputError(f"give a command, one of {', '.join(COMMANDS)}: see --help")
@@ -80,14 +102,19 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, help in COMMANDS.items():
         # Only the chosen one is imported.
-        commands.add_subcommand(name, _command_parser(name) if name == chosen else _parser(), help=help)
+        full = name == chosen or arguments[0].startswith(COMPLETION)
+        commands.add_subcommand(name, _command_parser(name) if full else _parser(), help=help)
     try:
         values = parser.parse_args(arguments)
     except ArgumentError as error:
         raise _plain(error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"--config is not UTF-8 text ({error}): save it as such") from error
-    return values.subcommand, _arguments(function_of(values.subcommand), values[values.subcommand])
+    given = values[values.subcommand]
+    if given.json and given.quiet:
+        raise InputError("--json and --quiet exclude each other: give one of them")
+    shown = {name: given[name] for name in SHOWN}
+    return Call(values.subcommand, _arguments(function_of(values.subcommand), given), **shown)
 
 
 def _parser(description: str = "") -> ArgumentParser:
@@ -105,6 +132,8 @@ def _command_parser(command: str) -> ArgumentParser:
     parser.add_argument(
         "--config", action="config", metavar="YAML", help="file with some of the values below"
     )
+    for name, help in SHOWN.items():
+        parser.add_argument(f"--{name}", action="store_true", help=help)
     told = {param.arg_name: param.description for param in parse_from_object(function).params}
     for flag in _flags(function):
         help = told.get(flag.name) or DESCRIBED[flag.name]

@@ -176,8 +176,9 @@ def _publish(
 ) -> None:
     """Write all results as they are known now."""
     from rvqvae.commands.read import model_metadata
-    from rvqvae.commands.record import peak_memory, versions, write_json
+    from rvqvae.commands.record import peak_memory, write_json
     from rvqvae.io.manifest import write_manifest
+    from rvqvae.model_card import versions
     from rvqvae.report import review, write_report
 
     rows = manifest_rows(found, estimator, labelled)

@@ -16,13 +16,14 @@ from rvqvae.commands.folder import Folder, check_outside, digest_of, locked
 from rvqvae.commands.lines import before, counts_line
 from rvqvae.commands.options import FitOptions
 from rvqvae.commands.read import read_for_fit, status_counts
-from rvqvae.commands.record import peak_memory, versions, write_csv, write_json
+from rvqvae.commands.record import peak_memory, write_csv, write_json
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import Entry
 from rvqvae.io.manifest import number_text
 from rvqvae.io.reading import Inventory
 from rvqvae.io.sources import Source, open_source
+from rvqvae.model_card import versions
 from rvqvae.progress import Progress, silent
 
 COLUMNS = ("path", "sha256", "status", "cluster", "probability", "reason")

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from rvqvae.commands.folder import check_outside
 from rvqvae.commands.lines import words
 from rvqvae.commands.read import load_model, read_for_model
-from rvqvae.commands.record import versions, write_json
+from rvqvae.commands.record import write_json
 from rvqvae.commands.score import score_images
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
+from rvqvae.model_card import versions
 from rvqvae.progress import Progress, silent
 
 MIN_IMAGES = 20

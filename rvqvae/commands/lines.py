@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 
@@ -24,3 +26,20 @@ def counts_line(counts: Mapping[str, int], *names: str) -> str:
 
 def words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def plain(value: Any) -> Any:
+    """What a command returned, as JSON has it: named tuples by their names, null for nan."""
+    if hasattr(value, "as_json"):
+        return value.as_json()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(one) for one in value]
+    if hasattr(value, "tolist"):  # numpy's
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, PurePath) else value

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rvqvae.commands.arguments import function_of, parse
+from rvqvae.commands.lines import plain
 from rvqvae.errors import InputError
 from rvqvae.progress import Progress
 
@@ -16,33 +19,39 @@ from rvqvae.progress import Progress
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 2 for bad input and 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    verbose = "--verbose" in arguments
     try:
-        name, values = parse(arguments)
-        function = function_of(name)
-        with _bars() as progress:
+        call = parse(arguments)
+        function = function_of(call.command)
+        with _bars(call.quiet) as progress:
             given = {"progress": progress, "command": shlex.join(["rvqvae", *arguments])}
             taken = given.keys() & inspect.signature(function).parameters.keys()
-            done = function(**values, **{name: given[name] for name in taken})
+            done = function(**call.values, **{name: given[name] for name in taken})
     except InputError as error:
+        if verbose:
+            traceback.print_exc()
         return _fail(str(error), 2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}: make room, or give another place", 2)
     except KeyboardInterrupt:
         return _fail("interrupted: the same command continues", 130)
-    for line in done.lines():
-        print(_one_line(line))
+    if call.json:
+        print(json.dumps(plain(done), allow_nan=False))
+    elif not call.quiet:
+        for line in done.lines():
+            print(_one_line(line))
     return 0
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
-    """A bar for each stage, with the time left; without a terminal, a line for each."""
+def _bars(quiet: bool) -> Iterator[Progress]:
+    """A bar for each stage, with the time left; without a terminal, a line for each; nothing if ``quiet``."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBars
 
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = Console(stderr=True, markup=False, highlight=False, quiet=quiet)
     tasks: dict[str, TaskID] = {}
     with ProgressBars(
         TextColumn("{task.description:>10}", markup=False),

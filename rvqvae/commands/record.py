@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,6 @@ from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import csv_line
 from rvqvae.io.pictures import why
-
-PACKAGES = ("rvqvae", "torch", "numpy", "scikit-learn")
-
-
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def peak_memory() -> float | None:
@@ -32,7 +24,7 @@ def peak_memory() -> float | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Whole or not at all; InputError if the disk refuses."""
     _write(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 

@@ -1,0 +1,286 @@
+"""What a cleaning found, in the formats of the tools that people go on with."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+from urllib.parse import quote
+
+from rvqvae.commands.folder import STATE, WORK, check_outside
+from rvqvae.commands.record import write_csv, write_json
+from rvqvae.errors import InputError
+from rvqvae.io.ledger import NEAR
+from rvqvae.io.manifest import Row, number_text, read_manifest
+
+Tool = Literal["fiftyone", "label-studio", "datalab", "croissant"]
+LABELS = """<View>
+  <Image name="image" value="$image"/>
+  <Choices name="belongs" toName="image" choice="single" showInLine="true">
+    <Choice value="belongs"/>
+    <Choice value="does not belong"/>
+  </Choices>
+</View>
+"""
+"""The labelling interface that the tasks for Label Studio are for."""
+DATALAB = (
+    "path", "is_outlier_issue", "outlier_score", "is_exact_duplicate_issue", "exact_duplicate_score",
+    "is_near_duplicate_issue", "near_duplicate_score",
+)  # fmt: skip
+
+
+class Exported(NamedTuple):
+    """What was written, and how it is opened."""
+
+    out: Path
+    images: int
+    left_out: int
+    """Rows that are no readable image."""
+    how: str
+
+    def lines(self) -> list[str]:
+        lost = f", {self.left_out:,} unreadable left out" if self.left_out else ""
+        return [f"{self.images:,} images are in {self.out}{lost}.", f"Open it with: {self.how}"]
+
+
+class Results(NamedTuple):
+    """A cleaning, as the formats need it."""
+
+    images: Path
+    """The folder of the images."""
+    rows: list[Row]
+    """Of the readable images."""
+    summary: dict[str, Any]
+
+
+def export(
+    results: str | Path, out: str | Path, *, to: Tool, images: str | Path | None = None, seed: int = 0
+) -> Exported:
+    """Write what `rvqvae clean` found for another tool: scores, probabilities, decisions and duplicates.
+
+    Files are named, not copied. The result does not depend on the seed.
+
+      rvqvae export cleaned --to fiftyone --out samples.csv
+      rvqvae export cleaned --to label-studio --out tasks.json
+      rvqvae export cleaned --to datalab --out issues.csv
+      rvqvae export cleaned --to croissant --out croissant.json
+
+    Args:
+        results: folder that rvqvae clean made
+        out: file to write
+        to: the tool
+        images: where the images are now, by default where they were when they were cleaned
+
+    Raises:
+        InputError: for a folder that holds no cleaning, and for images in no folder
+    """
+    if seed < 0:
+        raise InputError(f"seed={seed} is out of range: it must be >= 0")
+    if to not in get_args(Tool):
+        raise InputError(f"to={to!r} is no tool that is known: give one of {', '.join(get_args(Tool))}")
+    out = Path(out)
+    found, left_out = _results(Path(results), images)
+    check_outside(out, found.images)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: give a file")
+    writers: dict[str, Callable[[Results, Path], str]] = {
+        "fiftyone": _fiftyone, "label-studio": _label_studio, "datalab": _datalab, "croissant": _croissant,
+    }  # fmt: skip
+    return Exported(out, len(found.rows), left_out, writers[to](found, out))
+
+
+def fiftyone_rows(found: Results) -> list[list[str]]:
+    """Of a table that FiftyOne reads as a CSVDataset: absolute path, then the manifest's columns."""
+    return [
+        [str(found.images / row.path), row.status, number_text(row.score),
+         number_text(row.outlier_probability), "true" if row.keep else "false", row.reason]
+        for row in found.rows
+    ]  # fmt: skip
+
+
+def label_studio_tasks(found: Results) -> list[dict[str, Any]]:
+    """A task for every image, the most doubtful first, with what we say as a prediction.
+
+    Images are named below Label Studio's root for local files, LOCAL_FILES_DOCUMENT_ROOT, which must be the
+    folder that holds the folder of the images. https://labelstud.io/guide/predictions
+    """
+    version = f"rvqvae {found.summary['versions']['rvqvae']}"
+    doubt = sorted(found.rows, key=lambda row: _sure(row.outlier_probability))
+    return [
+        {
+            "data": {
+                "image": f"/data/local-files/?d={quote(_utf8(f'{found.images.name}/{row.path}'))}",
+                "path": _utf8(row.path),
+                "reason": _utf8(row.reason),
+            },
+            "predictions": [_prediction(row, version)],
+        }
+        for row in doubt
+    ]
+
+
+def _prediction(row: Row, version: str) -> dict[str, Any]:
+    choice = "belongs" if row.keep else "does not belong"
+    result = {"from_name": "belongs", "to_name": "image", "type": "choices", "value": {"choices": [choice]}}
+    p = row.outlier_probability
+    score = {} if math.isnan(p) else {"score": 1 - p if row.keep else p}
+    return {"model_version": version, "result": [result], **score}
+
+
+def datalab_rows(found: Results) -> list[list[str]]:
+    """The columns of cleanlab's Datalab.get_issues(): scores from 0, the worst, to 1, and what is an issue.
+
+    https://docs.cleanlab.ai/stable/cleanlab/datalab/guide/issue_type_description.html
+    """
+    rows = []
+    for row in found.rows:
+        p = row.outlier_probability
+        outlier = ["" if math.isnan(p) else number_text(1 - p)]
+        kinds = (row.status == "duplicate", NEAR in row.reason)
+        issues = [text for issue in kinds for text in (_truth(issue), "0.0" if issue else "1.0")]
+        rows.append([row.path, _truth(not row.keep and row.status == "ok"), *outlier, *issues])
+    return rows
+
+
+def croissant_metadata(found: Results, manifest: str, digest: str) -> dict[str, Any]:
+    """Croissant 1.0 of a table and the images that it names. https://docs.mlcommons.org/croissant/docs/"""
+    fields = {
+        "path": "sc:Text", "sha256": "sc:Text", "status": "sc:Text", "score": "sc:Float",
+        "outlier_probability": "sc:Float", "keep": "sc:Boolean", "reason": "sc:Text",
+    }  # fmt: skip
+    rate, (low, high) = found.summary["contamination"], found.summary["contamination_interval"]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": _utf8(found.images.name),
+        "description": f"Images with what rvqvae says of each: verdict {found.summary['verdict']}, "
+        f"{rate:.1%} do not belong (95 % interval {low:.1%} to {high:.1%}).",
+        "distribution": [
+            {
+                "@type": "cr:FileObject", "@id": "manifest", "name": "manifest", "contentUrl": manifest,
+                "encodingFormat": "text/csv", "sha256": digest,
+            }
+        ],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet", "@id": "images", "name": "images",
+                "field": [
+                    {
+                        "@type": "cr:Field", "@id": f"images/{name}", "name": name, "dataType": kind,
+                        "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": name}},
+                    }
+                    for name, kind in fields.items()
+                ],
+            }
+        ],
+    }  # fmt: skip
+
+
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "column": "cr:column",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+def _fiftyone(found: Results, out: Path) -> str:
+    names = ("filepath", "status", "score", "outlier_probability", "keep", "reason")
+    write_csv(out, names, fiftyone_rows(found))
+    return (
+        "fiftyone.Dataset.from_dir(dataset_type=fiftyone.types.CSVDataset, data_path='/', "
+        f"labels_path={str(out)!r}, fields={{'score': float, 'outlier_probability': float, 'keep': str, "
+        "'status': str, 'reason': str})"
+    )
+
+
+def _label_studio(found: Results, out: Path) -> str:
+    write_json(out, label_studio_tasks(found))
+    interface = out.with_suffix(".xml")
+    interface.write_text(LABELS, encoding="utf-8")
+    return (
+        f"LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true "
+        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={found.images.parent} label-studio; "
+        f"the labelling interface is {interface}"
+    )
+
+
+def _datalab(found: Results, out: Path) -> str:
+    write_csv(out, DATALAB, datalab_rows(found))
+    return f"pandas.read_csv({str(out)!r}), whose columns are those of Datalab.get_issues()"
+
+
+def _croissant(found: Results, out: Path) -> str:
+    import hashlib
+
+    from rvqvae.io.manifest import write_manifest
+
+    table = out.with_suffix(".csv")
+    write_manifest(table, found.rows)
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    write_json(out, croissant_metadata(found, table.name, digest))
+    return f"mlcroissant.Dataset(jsonld={str(out)!r}).records('images')"
+
+
+def _results(folder: Path, images: str | Path | None) -> tuple[Results, int]:
+    """What is in the folder of a cleaning, and how many rows are left out."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        job = json.loads((folder / WORK / STATE).read_text(encoding="utf-8"))["job"]
+        summary["contamination"], summary["verdict"], summary["versions"]["rvqvae"]
+        place = Path(job["images"] if images is None else images).absolute()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no finished cleaning: give a folder that rvqvae clean made"
+        ) from error
+    if not place.is_dir():
+        raise InputError(f"{place} is no folder: say with --images where the images are now, unpacked")
+    rows = read_manifest(folder / "manifest.csv")
+    good = [row for row in rows if row.status != "unreadable"]
+    if missing := next((row.path for row in good if not (place / row.path).is_file()), None):
+        raise InputError(f"{place} has no {missing!r}: say with --images where the images are now, unpacked")
+    return Results(place, good, summary), len(rows) - len(good)
+
+
+def _sure(probability: float) -> float:
+    return 2.0 if math.isnan(probability) else abs(probability - 0.5)
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _utf8(name: str) -> str:
+    """JSON for others holds no lone surrogates, as names that are no UTF-8 would be."""
+    return name.encode("utf-8", "backslashreplace").decode()
