@@ -12,8 +12,10 @@ from PIL import Image
 
 import rvqvae
 from data.recipes import load
+from rvqvae.commands.export import CLEANVISION
 from rvqvae.commands.main import main
 from rvqvae.errors import InputError
+from rvqvae.io.issues import KINDS
 
 N = 30
 
@@ -164,8 +166,8 @@ def test_label_studio_s_tasks_begin_with_the_most_doubtful(cleaned, photos, tmp_
 def test_datalab_s_issues(cleaned, tmp_path):
     table = pd.read_csv(exported(cleaned, tmp_path, "datalab", "issues.csv"))
     assert table.is_outlier_issue.sum() == 3 and table.outlier_score.between(0, 1).sum() == N
-    assert table.path[table.is_exact_duplicate_issue].tolist() == ["copy.png"]
-    assert (table.exact_duplicate_score == 1 - table.is_exact_duplicate_issue).all()
+    assert table.path[table.is_exact_duplicates_issue].tolist() == ["copy.png"]
+    assert set(CLEANVISION) == set(KINDS) and not table.is_label_issue.any()
 
 
 def test_croissant_names_its_table(cleaned, tmp_path):

@@ -58,6 +58,7 @@ def test_a_worker_scores_as_score_does(job):
     check([dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)], expected)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_two_workers_give_what_score_gives(job):
     ray = pytest.importorskip("ray")
     model, shards, expected = job

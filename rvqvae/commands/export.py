@@ -6,14 +6,14 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 from urllib.parse import quote
 
 from rvqvae.commands.folder import STATE, WORK, check_outside
 from rvqvae.commands.record import write_csv, write_json
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import NEAR
-from rvqvae.io.manifest import Row, number_text, read_manifest
+from rvqvae.io.manifest import Row, field_text, number_text, read_manifest
 
 Tool = Literal["fiftyone", "label-studio", "datalab", "croissant"]
 LABELS = """<View>
@@ -25,9 +25,14 @@ LABELS = """<View>
 </View>
 """
 """The labelling interface that the tasks for Label Studio are for."""
+CLEANVISION = {
+    "dark": "dark", "bright": "light", "blurred": "blurry", "low information": "low_information",
+    "odd size": "odd_size", "odd aspect ratio": "odd_aspect_ratio", "grey": "grayscale",
+}  # fmt: skip
+"""What Datalab calls our kinds of faults."""
 DATALAB = (
-    "path", "is_outlier_issue", "outlier_score", "is_exact_duplicate_issue", "exact_duplicate_score",
-    "is_near_duplicate_issue", "near_duplicate_score",
+    "path", "is_outlier_issue", "outlier_score", "is_label_issue", "label_score", "is_exact_duplicates_issue",
+    "is_near_duplicate_issue", *(f"is_{name}_issue" for name in CLEANVISION.values()),
 )  # fmt: skip
 
 
@@ -93,11 +98,7 @@ def export(
 
 def fiftyone_rows(found: Results) -> list[list[str]]:
     """Of a table that FiftyOne reads as a CSVDataset: absolute path, then the manifest's columns."""
-    return [
-        [str(found.images / row.path), row.status, number_text(row.score),
-         number_text(row.outlier_probability), "true" if row.keep else "false", row.reason]
-        for row in found.rows
-    ]  # fmt: skip
+    return [[str(found.images / row.path), *map(field_text, row[1:])] for row in found.rows]
 
 
 def label_studio_tasks(found: Results) -> list[dict[str, Any]]:
@@ -130,34 +131,44 @@ def _prediction(row: Row, version: str) -> dict[str, Any]:
 
 
 def datalab_rows(found: Results) -> list[list[str]]:
-    """The columns of cleanlab's Datalab.get_issues(): scores from 0, the worst, to 1, and what is an issue.
+    """The columns of cleanlab's Datalab.get_issues(): what is an issue, and scores from 0, the worst, to 1.
 
     https://docs.cleanlab.ai/stable/cleanlab/datalab/guide/issue_type_description.html
     """
     rows = []
     for row in found.rows:
-        p = row.outlier_probability
-        outlier = ["" if math.isnan(p) else number_text(1 - p)]
-        kinds = (row.status == "duplicate", NEAR in row.reason)
-        issues = [text for issue in kinds for text in (_truth(issue), "0.0" if issue else "1.0")]
-        rows.append([row.path, _truth(not row.keep and row.status == "ok"), *outlier, *issues])
+        kinds = row.issues.split("; ")
+        issues = [
+            row.status == "duplicate",
+            row.reason.find(NEAR) >= 0,
+            *(kind in kinds for kind in CLEANVISION),
+        ]
+        rows.append(
+            [
+                row.path, field_text(not row.keep and row.status == "ok"),
+                number_text(1 - row.outlier_probability), field_text(bool(row.suggested_label)),
+                number_text(row.label_probability), *map(field_text, issues),
+            ]
+        )  # fmt: skip
     return rows
 
 
 def croissant_metadata(found: Results, manifest: str, digest: str) -> dict[str, Any]:
     """Croissant 1.0 of a table and the images that it names. https://docs.mlcommons.org/croissant/docs/"""
+    from rvqvae.report import interval_text
+
+    hints = get_type_hints(Row)
     fields = {
-        "path": "sc:Text", "sha256": "sc:Text", "status": "sc:Text", "score": "sc:Float",
-        "outlier_probability": "sc:Float", "keep": "sc:Boolean", "reason": "sc:Text",
-    }  # fmt: skip
-    rate, (low, high) = found.summary["contamination"], found.summary["contamination_interval"]
+        name: {bool: "sc:Boolean", float: "sc:Float"}.get(hints[name], "sc:Text") for name in Row._fields
+    }
+    rate, interval = found.summary["contamination"], interval_text(found.summary["contamination_interval"])
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": _utf8(found.images.name),
         "description": f"Images with what rvqvae says of each: verdict {found.summary['verdict']}, "
-        f"{rate:.1%} do not belong (95 % interval {low:.1%} to {high:.1%}).",
+        f"{rate:.1%} do not belong ({interval}).",
         "distribution": [
             {
                 "@type": "cr:FileObject", "@id": "manifest", "name": "manifest", "contentUrl": manifest,
@@ -216,12 +227,12 @@ CONTEXT: dict[str, Any] = {
 
 
 def _fiftyone(found: Results, out: Path) -> str:
-    names = ("filepath", "status", "score", "outlier_probability", "keep", "reason")
-    write_csv(out, names, fiftyone_rows(found))
+    write_csv(out, ("filepath", *Row._fields[1:]), fiftyone_rows(found))
+    kinds = {name: "float" if kind is float else "str" for name, kind in get_type_hints(Row).items()}
+    fields = ", ".join(f"{name!r}: {kinds[name]}" for name in Row._fields[1:])
     return (
         "fiftyone.Dataset.from_dir(dataset_type=fiftyone.types.CSVDataset, data_path='/', "
-        f"labels_path={str(out)!r}, fields={{'score': float, 'outlier_probability': float, 'keep': str, "
-        "'status': str, 'reason': str})"
+        f"labels_path={str(out)!r}, fields={{{fields}}})"
     )
 
 
@@ -275,10 +286,6 @@ def _results(folder: Path, images: str | Path | None) -> tuple[Results, int]:
 
 def _sure(probability: float) -> float:
     return 2.0 if math.isnan(probability) else abs(probability - 0.5)
-
-
-def _truth(value: bool) -> str:
-    return "true" if value else "false"
 
 
 def _utf8(name: str) -> str:

@@ -94,6 +94,7 @@ def read_source(
     """Read every image of a folder (recursive), a .zip, or a .npz (array ``x``); bad files are never fatal.
 
     EXIF rotations are applied, transparency is laid on mid-grey, and of animations the first frame is read.
+    Colour of 16 bits a channel is read at 8, as Pillow gives no more; grey keeps its depth until `levels`.
     Files count as images by their suffix, whatever is in them; every other file is counted in `left_out`.
     Linked files and folders are read, each folder once.
 
