@@ -16,7 +16,6 @@ from scipy.special import expit
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from rvqvae.atomic import write_atomically
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.detector import Scorer, detect
 from rvqvae.devices import usable_device
@@ -26,7 +25,7 @@ from rvqvae.features.pretrained import Backbone
 from rvqvae.io.arrays import release_pages
 from rvqvae.io.samples import draw_seed, form_of, in_form, plain
 from rvqvae.membership import Membership, cut_at, verdict_of
-from rvqvae.model_card import NAME, Card, card_text
+from rvqvae.model_card import Card, write_card
 from rvqvae.model_folder import Stored, under
 from rvqvae.priors import GatedPixelCNN
 from rvqvae.priors.groups import fit_code_prior
@@ -289,13 +288,12 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
         """As of every estimator: safetensors and JSON; and README.md, which says what the model is."""
         super().save(path, metadata)
-        rows = sum(isinstance(key, int) for key in self.answers_)
         params = {k: v for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
         card = Card(
             len(self.scores_), self.shape_, self.verdict_, self.contamination_, self.contamination_interval_,
-            self.threshold_, len(self.answers_) - rows, rows, self._model is not None, params,
+            self.threshold_, list(self.answers_), self._model is not None, params,
         )  # fmt: skip
-        write_atomically(Path(path) / NAME, card_text(card).encode())
+        write_card(Path(path), card)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_scorer")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from rvqvae.atomic import write_atomically
 
 PACKAGES = ("rvqvae", "torch", "numpy", "scikit-learn")
 NAME = "README.md"
@@ -21,8 +25,8 @@ class Card(NamedTuple):
     interval: tuple[float, float]
     threshold: float
     """Outlier probability above which a sample is an outlier."""
-    groups_answered: int
-    images_answered: int
+    answered: Sequence[str | int]
+    """Ids of groups and rows of samples that people were asked about."""
     trained: bool
     parameters: dict[str, Any]
 
@@ -32,11 +36,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
+def write_card(folder: Path, card: Card) -> None:
+    """README.md in the folder of the model."""
+    write_atomically(folder / NAME, card_text(card).encode())
+
+
 def card_text(card: Card) -> str:
     """Markdown: use, data, verdict, limits, parameters, versions."""
     what = f"images of {' x '.join(map(str, card.shape))} (channels, height, width)"
     kind = what if len(card.shape) == 3 else f"vectors of {card.shape[0]} numbers"
     low, high = card.interval
+    rows = sum(isinstance(key, int) for key in card.answered)
     rate = f"95 % interval {low:.1%} to {high:.1%}" if low < high else "the rate that was given"
     does = "scores samples, draws heat maps and makes new inliers" if card.trained else "scores samples"
     few = (
@@ -62,7 +72,7 @@ The data are not in this folder, but codes and projections of them are.
 
 {card.verdict}: {card.contamination:.1%} of the samples do not belong ({rate}).
 A sample is an outlier where its probability is above {card.threshold:.3f}. People answered
-about {card.groups_answered:,} groups and {card.images_answered:,} samples.
+about {len(card.answered) - rows:,} groups and {rows:,} samples.
 
 ## Limits
 
