@@ -118,6 +118,8 @@ BAD = [
     (["clean", "{photos}", "--out", "{new}", "--config", "{new}"], "config"),
     (["clean", "{photos}", "--out", "{new}", "--copy", "--link"], "exclude each other"),
     (["clean", "{photos}", "--out", "{new}", "--manifest", "{new}"], "--manifest only copies"),
+    (["clean", "{photos}", "--out", "{new}", "--labels", "{new}"], "cannot be read"),
+    (["clean", "{photos}", "--out", "{new}", "--labels", "{new}", "--dry-run"], "--labels is for a cleaning"),
     (["clean", "{photos}", "--out", "{new}", "--copy", "--manifest", "{new}"], "cannot be read"),
     (["clean", "{photos}", "--out", "{photos}/out"], "is inside"),
     (["clean", "{photos}", "--out", "{photos}/out", "--dry-run"], "is inside"),

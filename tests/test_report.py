@@ -21,7 +21,7 @@ from rvqvae.io.manifest import Row, read_manifest, write_manifest
 from rvqvae.io.reading import read_source
 from rvqvae.membership.answers import Answers, Quantised, Space, learn, parts_of, questions
 from rvqvae.report import Pictures, View, review, write_report
-from rvqvae.report.pictures import _thumbnail_size
+from rvqvae.report.pictures import _thumbnail_size, make_sheets
 from rvqvae.report.projection import project
 
 HOSTILE = (
@@ -195,6 +195,13 @@ def test_every_picture_is_in_a_sheet_inside_the_page_or_beside_it(tmp_path, chan
     for row in (0, 1, 17, count - 1):
         found = thumbnail(data, row, sheets).astype(int).reshape(36, 48, -1).transpose(2, 0, 1)
         assert np.abs(found - images[row]).mean() < 2
+
+
+def test_no_picture_is_without_a_thumbnail_in_a_large_set():
+    images = np.broadcast_to(IMAGES[:1, :, :8, :8], (25_300, 1, 8, 8))
+    written = []
+    sheets = make_sheets(images, np.arange(25_300), lambda number, content: written.append(number) or "")
+    assert len(sheets.places) == 25_300 and written == list(range(99))
 
 
 def test_thumbnails_keep_the_ratio_and_a_total_size():

@@ -121,6 +121,8 @@ def clean(
     if no_train:
         options = replace(options, epochs=0)
     kind = copy_kind(copy, link)
+    if labels is not None and (manifest is not None or dry_run):
+        raise InputError("--labels is for a cleaning: leave it out with --manifest and --dry-run")
     if manifest is not None:
         if kind is None or dry_run:
             raise InputError("--manifest only copies: give --copy or --link with it, and not --dry-run")
