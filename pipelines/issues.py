@@ -190,28 +190,10 @@ def of_labels(
                 wrong, (labels + rng.integers(1, labels.max() + 1, len(labels))) % (labels.max() + 1), labels
             )
             ours = check_labels(vectors, said).suggestion >= 0
-            cells = [
-                flags(ours, wrong),
-                flags(by_cleanlab(vectors, said), wrong),
-                flags(by_datalab(vectors, said), wrong),
-            ]
-            lines.append(
-                [f"{name}, {labels.max() + 1} classes", f"{rate:.0%}", *cells[0], *cells[1], *cells[2]]
-            )
-    head = [
-        "",
-        "changed",
-        "precision",
-        "recall",
-        "F1",
-        "cleanlab precision",
-        "recall",
-        "F1",
-        "Datalab precision",
-        "recall",
-        "F1",
-    ]
-    note = "cleanlab: find_label_issues on our probabilities; Datalab: from our vectors alone"
+            cells = flags(ours, wrong), flags(by_cleanlab(vectors, said), wrong)
+            lines.append([f"{name}, {labels.max() + 1} classes", f"{rate:.0%}", *cells[0], *cells[1]])
+    head = ["", "changed", "precision", "recall", "F1", "cleanlab precision", "recall", "F1"]
+    note = "cleanlab: find_label_issues on our probabilities"
     return Sheet("changed labels", head, lines, note)
 
 
@@ -226,16 +208,6 @@ def by_cleanlab(vectors: NDArray[np.floating], labels: NDArray[np.integer]) -> N
     return np.asarray(
         find_label_issues(labels, neighbour_shares(vectors, labels, labels.max() + 1), n_jobs=1)
     )
-
-
-def by_datalab(vectors: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    from cleanlab import Datalab
-
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        lab = Datalab({"label": labels}, label_name="label", task="classification", verbosity=0)
-        lab.find_issues(features=vectors, issue_types={"label": {}})
-    return np.asarray(lab.get_issues("label")["is_label_issue"])
 
 
 def main() -> int:
