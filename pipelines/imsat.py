@@ -91,10 +91,11 @@ class Digits:
         self.published = images is None
         self.full, self.seed, self.epochs, self.out, self.device = root is not None, seed, epochs, out, device
 
-    def options(self, epochs: int) -> dict[str, Any]:
+    def options(self, name: str, epochs: int) -> dict[str, Any]:
         """Of a training of ``epochs`` passes over the full set; over the sample more, but fewer steps."""
         given = self.epochs or (epochs if self.full else FEWER * epochs)
-        return {"epochs": given, "random_state": self.seed, "device": self.device}
+        kept = self.out / "trainings" / f"{name}-seed{self.seed}"
+        return {"epochs": given, "random_state": self.seed, "device": self.device, "directory": kept}
 
     @cached_property
     def distances(self) -> dict[int, NDArray[np.float32]]:
@@ -144,13 +145,15 @@ def joint_k_means(digits: Digits) -> Numbers:
 
 
 def joint_imsat(digits: Digits) -> Numbers:
-    model = IMSAT(n_clusters=digits.kinds, hidden=(400, 400), learning_rate=5e-3, **digits.options(8))
+    model = IMSAT(
+        n_clusters=digits.kinds, hidden=(400, 400), learning_rate=5e-3, **digits.options("joint-IMSAT", 8)
+    )
     return measured(digits, "joint-IMSAT", model.fit_predict(digits.joint))
 
 
 def imsat(name: str, **changes: Any) -> Callable[[Digits], Numbers]:
     def run(digits: Digits) -> Numbers:
-        model = IMSAT(n_clusters=digits.kinds, **digits.options(CLUSTER_EPOCHS) | changes)
+        model = IMSAT(n_clusters=digits.kinds, **digits.options(name, CLUSTER_EPOCHS) | changes)
         return measured(digits, name, model.fit(digits.images, distances=digits.known).labels_)
 
     return run
@@ -192,9 +195,9 @@ def pca_codes(digits: Digits) -> Numbers:
     return retrieved(digits, np.packbits(projected > 0, axis=1))
 
 
-def imsat_hash(**changes: Any) -> Callable[[Digits], Numbers]:
+def imsat_hash(name: str, **changes: Any) -> Callable[[Digits], Numbers]:
     def run(digits: Digits) -> Numbers:
-        model = IMSATHash(n_bits=BITS, **digits.options(HASH_EPOCHS) | changes)
+        model = IMSATHash(n_bits=BITS, **digits.options(name, HASH_EPOCHS) | changes)
         return retrieved(digits, model.fit(digits.images, distances=digits.known).pack(digits.images))
 
     return run
@@ -211,8 +214,8 @@ METHODS: dict[str, tuple[str, Callable[[Digits], Numbers]]] = {
     "joint-k-means": ("cluster", joint_k_means),
     "joint-IMSAT": ("cluster", joint_imsat),
     "hash-PCA": ("hash", pca_codes),
-    "hash-RIM": ("hash", imsat_hash(augmentations=())),
-    "hash-VAT": ("hash", imsat_hash()),
+    "hash-RIM": ("hash", imsat_hash("hash-RIM", augmentations=())),
+    "hash-VAT": ("hash", imsat_hash("hash-VAT")),
 }
 
 

@@ -163,6 +163,7 @@ def soft_quantization(
                 bar.update(task, description=f"{name}, seed {seed}")
                 model = MODELS[name](
                     hidden=(500, 500, 2000), latent_dim=64, random_state=seed,
+                    directory=folder / "trainings" / f"{name}-seed{seed}",
                     progress=lambda *_: bar.update(task, advance=1), **settings,
                 )  # fmt: skip
                 row, codes = measure(name, model, train, test, restarts, precision)

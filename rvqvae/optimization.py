@@ -5,13 +5,17 @@ Everything that is trained by a single loss uses it; what happens between epochs
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rvqvae.atomic import load_state, save_state
 from rvqvae.errors import InputError
 
 
@@ -89,6 +93,37 @@ class Loop:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+
+
+class Checkpoint:
+    """Network, loop and history after every epoch, in ``directory``, from where the same training goes on.
+
+    "The same" is told by the samples and by ``settings``, whose texts must say all that matters. Without a
+    directory nothing is kept. Raises InputError for a directory that holds another training.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str] | None, network: torch.nn.Module, loop: Loop, data: Tensor,
+        *settings: object,
+    ) -> None:  # fmt: skip
+        self.network, self.loop, self.history = network, loop, list[dict[str, float]]()
+        self.path = None if directory is None else Path(directory) / "training.pt"
+        if self.path is None:
+            return
+        digest = hashlib.sha256(np.ascontiguousarray(data.cpu().numpy()).data)
+        digest.update(repr(settings).encode())
+        self.fingerprint = digest.hexdigest()
+        if state := load_state(self.path, self.fingerprint):
+            network.load_state_dict(state["network"])
+            loop.load_state_dict(state["loop"])
+            self.history = state["history"]
+
+    def add(self, terms: dict[str, float]) -> None:
+        """An epoch is done."""
+        self.history.append(terms)
+        if self.path is not None:
+            state = {"network": self.network.state_dict(), "loop": self.loop.state_dict()}
+            save_state(self.path, state | {"history": self.history, "fingerprint": self.fingerprint})
 
 
 def generator_of(*key: int) -> torch.Generator:

@@ -22,7 +22,7 @@ WITHIN = 0.02
 class PublishedAE(Autoencoder):
     """The network that the published row is of; rows of 784 values in [0, 1]."""
 
-    epochs: int = 20
+    epochs: int = 4
     batch_size: int = 50
 
     def _network(self, shape: tuple[int, ...]) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from math import inf
@@ -63,6 +64,9 @@ class Bench:
     def fit(self, model: A, X: ArrayLike) -> A:
         """``model`` after training on ``X``, with this seed, and --epochs in place of its own."""
         model.set_params(random_state=self.seed, epochs=self.epochs or model.epochs)
+        told = hashlib.sha256(repr((model.get_params(), np.shape(X), np.asarray(X).sum())).encode())
+        kept = self.out / "trainings" / f"{type(model).__name__}-{told.hexdigest()[:12]}"
+        model.set_params(directory=kept)
         begin = process_time()
         model.fit(X)
         self.costs.append(Cost(model.epochs * np.shape(X)[0], process_time() - begin))

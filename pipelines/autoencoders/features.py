@@ -82,8 +82,6 @@ CLASSIFICATION["DenoisingAE"] = denoising
 # Bidirectional adversarial members ---------------------------------------------------------------------
 
 EPOCHS: dict[type[BiGAN], int] = {BiGAN: 12, ALI: 12}
-BATCH = 256
-"""Twice the published batch: half the time of an epoch."""
 
 
 def neighbour(bench: Bench, embed: Embed) -> float:
@@ -93,7 +91,7 @@ def neighbour(bench: Bench, embed: Embed) -> float:
 
 def fit_adversarial(bench: Bench, member: type[BiGAN]) -> BiGAN:
     """The published widths, for a small share of the published 400 epochs."""
-    return bench.fit_rounded(member(epochs=EPOCHS[member], batch_size=BATCH), bench.train[0])
+    return bench.fit_rounded(member(epochs=EPOCHS[member]), bench.train[0])
 
 
 def untrained(bench: Bench) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -61,6 +62,7 @@ class SelfAugmented(SampleEstimator):
     weight_decay: float = 1e-4
     random_state: int | np.random.RandomState | None = None
     device: str | None = None
+    directory: str | os.PathLike[str] | None = None
     progress: Progress | None = None
 
     def _code(self) -> Code:
@@ -87,13 +89,10 @@ class SelfAugmented(SampleEstimator):
         network = Perceptron(self.n_features_in_, self.hidden, self._outputs(), generator_of(seed, 0)).to(
             device
         )
-        self.history_: list[dict[str, float]] = []
-
-        def report(epoch: int, terms: dict[str, float]) -> None:
-            self.history_.append(terms)
-            tell("train", epoch + 1, settings.epochs)
-
-        train(data, near, network, self._code(), settings, seed=seed, report=report)
+        self.history_ = train(
+            data, near, network, self._code(), settings, seed=seed, directory=self.directory,
+            report=lambda epoch, _: tell("train", epoch + 1, settings.epochs),
+        )  # fmt: skip
         self.scale_, self.network_ = near.scale, network
         return self._probabilities(samples)
 
@@ -166,6 +165,7 @@ class IMSAT(ClusterMixin, SelfAugmented):
     batch_size, learning_rate, weight_decay : of the training, see `Loop`.
     random_state : int, RandomState instance or None.
     device : where the network runs; by default "cuda" if there is one, else "cpu".
+    directory : where the training is kept after every epoch; the same fit goes on from there.
     progress : called with stage ("distances", "train"), steps done and steps in all.
 
     Attributes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from rvqvae.clustering.network import Perceptron, untouched_statistics
 from rvqvae.clustering.objective import Code
 from rvqvae.devices import bfloat16_pays, in_double
 from rvqvae.errors import InputError
-from rvqvae.optimization import Loop, generator_of
+from rvqvae.optimization import Checkpoint, Loop, generator_of
 
 AUGMENTATIONS = ("vat", "rpt", "affine")
 UNIT = 10.0
@@ -90,13 +91,15 @@ def train(
     settings: Settings,
     *,
     seed: int,
+    directory: str | os.PathLike[str] | None = None,
     report: Callable[[int, dict[str, float]], object] | None = None,
-) -> None:
+) -> list[dict[str, float]]:
     """Fit ``network`` to samples (N, ...), uint8 images (N, C, H, W) where ``"affine"`` is asked for.
 
     Minimises ``augmentation - lambda * information``, where ``augmentation`` sums, over the kinds, how far
-    each kind of step moves the predictions (Kullback-Leibler divergence). ``report`` gets each epoch's number
-    and means. Leaves the network in evaluation mode. InputError where the loss is not finite.
+    each kind of step moves the predictions (Kullback-Leibler divergence). With a ``directory``, the same call
+    goes on where one was cut short. ``report`` gets each epoch's number and means. Leaves the network in
+    evaluation mode, and returns the means of all epochs. InputError where the loss is not finite.
     """
     n = len(samples)
     batch = min(settings.batch_size, n)
@@ -105,7 +108,8 @@ def train(
         network.parameters(), steps * batch, epochs=settings.epochs, batch_size=batch,
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, seed=seed,
     )  # fmt: skip
-    generator, kind = torch.Generator(samples.device).manual_seed(seed), samples.device.type
+    generator, kind = torch.Generator(samples.device), samples.device.type
+    kept = Checkpoint(directory, network, loop, samples, seed, code, settings)
 
     def predict(x: Tensor) -> Tensor:
         with torch.autocast(kind, torch.bfloat16, enabled=bfloat16_pays(kind)):
@@ -138,16 +142,19 @@ def train(
         return {"loss": augmentation - settings.information * terms["information"], **terms, **moved}
 
     network.train()
-    for epoch in range(settings.epochs):
+    for epoch in range(len(kept.history), settings.epochs):
+        generator.manual_seed(generator_of(seed, epoch, 1).initial_seed())
         # Batches of one size, as a small one says little of the marginal entropy, and one sample breaks
         # batch norm; who is left out changes with the epoch.
         order = torch.randperm(n, generator=generator_of(seed, epoch))[: steps * batch]
         for rows in order.split(batch):
             loop.step(loss_of(rows))
         terms = loop.means()
+        kept.add(terms)
         if report is not None:
             report(epoch, terms)
     network.eval()
+    return kept.history
 
 
 @torch.inference_mode()

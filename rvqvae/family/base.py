@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 
 from rvqvae.devices import in_double, usable_device
 from rvqvae.errors import InputError
-from rvqvae.estimator_base import SampleEstimator
+from rvqvae.estimator_base import OF_THIS_MACHINE, SampleEstimator
 from rvqvae.family.networks import build_decoder, build_encoder
 from rvqvae.io.samples import draw_seed, form_of, in_form
 from rvqvae.model_folder import Stored
-from rvqvae.optimization import Loop, generator_of
+from rvqvae.optimization import Checkpoint, Loop, generator_of
 from rvqvae.progress import Progress
 from rvqvae.vqvae.networks import squared_error, to_float
 
@@ -89,6 +90,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SampleEstim
     epochs, batch_size, learning_rate : of the training, see `Loop`.
     random_state : int, RandomState instance or None.
     device : where the network runs; by default "cuda" if there is one, else "cpu".
+    directory : where the training is kept after every epoch; the same fit goes on from there.
     progress : called with "train", epochs done and epochs in all.
 
     Attributes
@@ -104,6 +106,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SampleEstim
     learning_rate: float = 1e-3
     random_state: int | np.random.RandomState | None = None
     device: str | None = None
+    directory: str | os.PathLike[str] | None = None
     progress: Progress | None = None
 
     def _network(self, shape: tuple[int, ...]) -> Network:
@@ -134,17 +137,19 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SampleEstim
         return self
 
     def _train(self, network: Network, data: Tensor, seed: int) -> list[dict[str, float]]:
-        loop, history = self._loop(network, len(data), seed), []
+        loop = self._loop(network, len(data), seed)
         device = next(network.parameters()).device
-        for number in range(self.epochs):
+        settings = {k: v for k, v in self.get_params().items() if k not in ("random_state", *OF_THIS_MACHINE)}
+        kept = Checkpoint(self.directory, network, loop, data, type(self).__name__, seed, settings)
+        for number in range(len(kept.history), self.epochs):
             noise = generator_of(seed, number, 1)
             network.before_epoch(number, data, noise)
             for rows in loop.batches(number):
                 loop.step(network.losses(to_float(data[rows].to(device)), noise))
-            history.append(loop.means())
+            kept.add(loop.means())
             if self.progress is not None:
                 self.progress("train", number + 1, self.epochs)
-        return history
+        return kept.history
 
     def encode(self, X: ArrayLike) -> NDArray[np.float32]:
         """(N, latent_dim) codes."""
