@@ -50,7 +50,10 @@ def ray_score(model: str, shards: Sequence[str], workers: int = 2) -> Any:
     import ray
 
     return ray.data.from_items(list(shards)).map_batches(
-        ShardScorer, fn_constructor_args=(model,), batch_size=1, concurrency=workers
+        ShardScorer,
+        fn_constructor_args=(model,),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=workers),
     )
 
 
