@@ -261,3 +261,10 @@ def test_the_other_commands(photos, out, tmp_path, capsys):
     evaluated = ("evaluate", tmp_path / "model", "--reference", photos, "-n", "20")
     assert run(*evaluated, "--out", tmp_path / "metrics.json") == 0
     assert "coverage: " in capsys.readouterr().out
+
+
+def test_a_shell_completes_commands_and_their_flags():
+    pytest.importorskip("shtab")
+    code = "import sys; from rvqvae.commands.main import main; main(['--print_completion=shtab-bash'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "label-studio" in done.stdout and "--no-train" in done.stdout, done.stderr

@@ -24,6 +24,7 @@ from jsonargparse import (
     DefaultHelpFormatter,
     get_loader,
     set_loader,
+    set_parsing_settings,
 )
 from yaml import AliasToken, YAMLError, scan
 
@@ -32,7 +33,7 @@ from rvqvae.commands.options import FitOptions
 from rvqvae.errors import InputError
 
 YAML = "yaml_or_dashes"  # jsonargparse's name for `_load`
-COMPLETION = "--print_shtab"
+COMPLETION = "--print_completion"
 """jsonargparse's flag that prints what a shell completes, with the extra ``completion``."""
 LONG = {"n": "number", "k": "neighbors"}
 """Parameters of one letter, as a long flag."""
@@ -95,6 +96,8 @@ def parse(arguments: list[str]) -> Call:
     if not arguments:
         raise InputError(f"give a command, one of {', '.join(COMMANDS)}: see --help")
     set_loader(YAML, _load, exceptions=(YAMLError,))
+    if completing := arguments[0].startswith(COMPLETION):
+        set_parsing_settings(add_print_completion_argument=True)
     parser = _parser("Learn what the majority of a dirty image set looks like: clean it, sample, score.")
     parser.prog = "rvqvae"
     parser.add_argument("--version", action="version", version=f"rvqvae {version('rvqvae')}")
@@ -102,7 +105,7 @@ def parse(arguments: list[str]) -> Call:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, help in COMMANDS.items():
         # Only the chosen one is imported.
-        full = name == chosen or arguments[0].startswith(COMPLETION)
+        full = name == chosen or completing
         commands.add_subcommand(name, _command_parser(name) if full else _parser(), help=help)
     try:
         values = parser.parse_args(arguments)
