@@ -98,7 +98,7 @@ def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu"
     if not isinstance(backbone, str | LearnedFeatures):
         raise ValueError(f"backbone {backbone!r}")
     if isinstance(backbone, str) and digest(backbone) != facts.get("backbone_sha256", ""):
-        raise ValueError(f"{backbone} is not the file of weights that this model was fitted with")
+        raise ValueError(f"the weights are not those that it was fitted with: {backbone}")
     codes = None
     if model is not None and "codes.grids" in arrays:
         codes = Codes(arrays["codes.grids"], arrays["codes.weights"])

@@ -100,7 +100,7 @@ def test_a_saved_model_knows_its_weights(tmp_path, images):
     again = RobustVQVAE.load(tmp_path / "model")
     np.testing.assert_allclose(again.score_samples(many), model.score_samples(many), atol=1e-4)
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="not the file of weights that this model was fitted with"):
+    with pytest.raises(InputError, match="the weights are not those that it was fitted with"):
         RobustVQVAE.load(tmp_path / "model")
 
 

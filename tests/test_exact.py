@@ -149,7 +149,7 @@ def test_the_same_image_in_two_classes_is_a_conflict(tmp_path):
     save(tmp_path / "cat" / "1.bmp", encode(GREY[1], "BMP"))  # equal in its values
     save(tmp_path / "dog" / "4.bmp", encode(GREY[2], "BMP"))  # in the same class
     found = read_source(tmp_path)
-    assert [tuple(entry[0::2]) + (entry.reason,) for entry in found.entries if entry.reason] == [
+    assert [(entry.path, entry.status, entry.reason) for entry in found.entries if entry.reason] == [
         ("cat/0.png", "ok", conflict("dog/0.png")),
         ("cat/1.bmp", "ok", conflict("dog/1.png")),
         ("dog/0.png", "ok", conflict("cat/0.png")),

@@ -90,7 +90,7 @@ def test_the_balance_decides_how_equal_unequal_groups_become():
         ).min()
         for balance in (1.0, 4.0)
     }
-    assert small[1.0] <= 60 and small[4.0] >= 70
+    assert small[1.0] <= 60 and small[4.0] >= small[1.0] + 20
 
 
 @parametrize_with_checks([IMSAT(n_clusters=3, **QUICK | {"epochs": 20}), IMSATHash(n_bits=4, **QUICK)])

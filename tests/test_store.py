@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from data.recipes import load as load_data
 from rvqvae import RobustVQVAE, contaminate
 from rvqvae.errors import InputError
+from rvqvae.model_card import NAME as CARD
 from rvqvae.model_folder import ARRAYS, FACTS, NEXT
 
 
@@ -154,12 +155,12 @@ def test_what_was_trained_elsewhere_loads_on_a_cpu(saved):
 # saving ------------------------------------------------------------------------------------------------
 
 
-def test_only_two_files_and_no_pickle(saved):
-    assert {path.name for path in saved.iterdir()} == {ARRAYS, FACTS}
+def test_only_two_files_beside_the_card_and_no_pickle(saved):
+    assert {path.name for path in saved.iterdir()} == {ARRAYS, FACTS, CARD}
     for path in saved.iterdir():
         with pytest.raises(Exception):  # noqa: B017
             pickle.loads(path.read_bytes())
-    assert json.loads((saved / FACTS).read_text())["format"] == 2
+    assert json.loads((saved / FACTS).read_text())["format"] == 3
 
 
 class Killed(BaseException):
@@ -191,14 +192,14 @@ def test_a_save_killed_at_any_moment_leaves_a_whole_model(vectors, other, folder
         try:
             other.save(folder)
         except Killed:
-            assert moment < 5
+            assert moment < 7
         else:
-            assert moment >= 5
+            assert moment >= 7
     found = RobustVQVAE.load(folder)
     assert_same(other if found.contamination == 0.3 else vectors, found, x)
     assert found.contamination == (0.3 if moment >= 4 else 0.1)
     other.save(folder)
-    assert {path.name for path in folder.iterdir()} == {ARRAYS, FACTS}
+    assert {path.name for path in folder.iterdir()} == {ARRAYS, FACTS, CARD}
     assert_same(other, RobustVQVAE.load(folder), x)
 
 
@@ -327,10 +328,10 @@ def test_facts_that_are_garbage(folder, content):
         RobustVQVAE.load(folder)
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, 2, 4])
 def test_another_format_is_named(folder, version):
     rewrite(folder, lambda tensors, facts: facts.update(format=version))
-    wanted = rf"has model format {version}, and this version of rvqvae reads 2: use the version that saved it"
+    wanted = rf"has model format {version}, and this version of rvqvae reads 3: use the version that saved it"
     with pytest.raises(InputError, match=wanted):
         RobustVQVAE.load(folder)
 
