@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +13,7 @@ from rvqvae.commands.read import load_model
 from rvqvae.commands.record import write_json
 from rvqvae.commands.terminal import WORDS, ask_in_terminal
 from rvqvae.errors import InputError
-from rvqvae.io.manifest import Row, read_manifest, read_text, write_manifest
+from rvqvae.io.manifest import Row, read_manifest, read_table, write_manifest
 from rvqvae.io.sources import Source
 from rvqvae.progress import Progress, silent
 from rvqvae.questions import Key, Said
@@ -112,7 +110,7 @@ def read_answers(path: str | Path, run: str, names: Sequence[str]) -> tuple[dict
 
     InputError, with the line, for a missing column, another run, an answer that is none, or an unknown file.
     """
-    reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
+    table = read_table(path, COLUMNS, "give the reviewed.csv that the page exports")
     places = {name: row for row, name in enumerate(names)}
     said: dict[Key, Said] = {}
     notes = list[str]()
@@ -122,27 +120,19 @@ def read_answers(path: str | Path, run: str, names: Sequence[str]) -> tuple[dict
             notes.append(f"{where}: {word!r} contradicts an earlier line: the later counts")
         said[key] = WORDS[word]
 
-    try:
-        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+    for where, fields in table:
+        answer, group = (_said(fields, name, where) for name in ("answer", "group_answer"))
+        if (answer or group) and fields["run"] != run:
             raise InputError(
-                f"{path} lacks the column {missing[0]!r}: give the reviewed.csv that the page exports"
+                f"{where}: these are answers about run {fields['run']!r}, and this is {run!r}: "
+                "export them from the page of this cleaning"
             )
-        for fields in reader:
-            where = f"{path}, line {reader.line_num}"
-            answer, group = (_said(fields, name, where) for name in ("answer", "group_answer"))
-            if (answer or group) and fields["run"] != run:
-                raise InputError(
-                    f"{where}: these are answers about run {fields['run']!r}, and this is {run!r}: "
-                    "export them from the page of this cleaning"
-                )
-            if group:
-                take(f"{run}-g{fields['group']}", group)
-            if answer:
-                if fields["path"] not in places:
-                    raise InputError(f"{where}: {fields['path']!r} is no image that this run learned from")
-                take(places[fields["path"]], answer)
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}: repair this line") from error
+        if group:
+            take(f"{run}-g{fields['group']}", group)
+        if answer:
+            if fields["path"] not in places:
+                raise InputError(f"{where}: {fields['path']!r} is no image that this run learned from")
+            take(places[fields["path"]], answer)
     return said, notes
 
 

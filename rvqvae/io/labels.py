@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 
 from rvqvae.errors import InputError
-from rvqvae.io.manifest import read_text
+from rvqvae.io.manifest import read_table
 
 COLUMNS = ("path", "label")
 NAMED = 3
@@ -22,25 +20,15 @@ def read_labels(path: str | Path, names: Sequence[str]) -> dict[str, str]:
     InputError, with the line, for a missing file or column, a path that is none of the names, or two labels
     of one image.
     """
-    reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
-    known, labels = set(names), dict[str, str]()
-    try:
-        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+    known, labels, unknown = set(names), dict[str, str](), list[str]()
+    for where, fields in read_table(path, COLUMNS, f"labels are a CSV with {','.join(COLUMNS)}"):
+        name, label = fields["path"], (fields["label"] or "").strip()
+        if name not in known:
+            unknown.append(name)
+        elif label and labels.setdefault(name, label) != label:
             raise InputError(
-                f"{path} lacks the column {missing[0]!r}: labels are a CSV with {','.join(COLUMNS)}"
+                f"{where}: {name!r} is {label!r} here and {labels[name]!r} above: give it one label"
             )
-        unknown: list[str] = []
-        for fields in reader:
-            name, label = fields["path"], (fields["label"] or "").strip()
-            if name not in known:
-                unknown.append(name)
-            elif label and labels.setdefault(name, label) != label:
-                raise InputError(
-                    f"{path}, line {reader.line_num}: {name!r} is {label!r} here and {labels[name]!r} above: "
-                    "give it one label"
-                )
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.reader.line_num}: {error}: repair this line") from error
     if unknown:
         shown = ", ".join(map(repr, unknown[:NAMED])) + (", ..." if len(unknown) > NAMED else "")
         raise InputError(

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
@@ -73,15 +73,23 @@ def read_manifest(path: str | Path) -> list[Row]:
     ``keep`` may be true, 1 or yes, false, 0 or no, in any case. InputError, with the line, for a missing
     file or column, or a bad value.
     """
+    needed = Row._fields[:NEEDED]
+    table = read_table(path, needed, f"a manifest has {','.join(needed)}, with commas")
+    return [_parse(fields, place) for place, fields in table]
+
+
+def read_table(path: str | Path, needed: Sequence[str], wanted: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each row of a CSV is, to name in an error, and its fields; None for those that it lacks.
+
+    ``wanted`` says what table should be given. InputError, with the line, for a missing file, one of the
+    ``needed`` columns that is missing, or damage.
+    """
     reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
     try:
-        needed = Row._fields[:NEEDED]
-        missing = [name for name in needed if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(
-                f"{path} lacks the column {missing[0]!r}: a manifest has {','.join(needed)}, with commas"
-            )
-        return [_parse(fields, f"{path}, line {reader.line_num}") for fields in reader]
+        if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
+            raise InputError(f"{path} lacks the column {missing[0]!r}: {wanted}")
+        for fields in reader:
+            yield f"{path}, line {reader.line_num}", fields
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.reader.line_num}: {error}: repair this line") from error
 
