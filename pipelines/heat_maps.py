@@ -102,21 +102,18 @@ def heat_maps(
     model = fit(training, ModelConfig(), TrainConfig(epochs=epochs, membership="all"), seed=seed).model
     maps = HeatMaps.fit(model, training, seed)
     clean, planted = held_out[1::2], plant(held_out[::2], seed)
-    usual = [part / float(limit) for part, limit in zip(maps.parts(model, clean), maps.usual, strict=True)]
-    found = [
-        part / float(limit) for part, limit in zip(maps.parts(model, planted.images), maps.usual, strict=True)
-    ]
-    shown = maps(model, planted.images)
+    found, usual = (maps.over_usual(model, part) for part in (planted.images, clean))
+    shown, dark = (np.maximum(*parts) for parts in (found, usual))
     rows = [
         line("reconstruction", found[0], usual[0], planted),
         line("patches", found[1], usual[1], planted),
-        line("as shown: the larger", shown, maps(model, clean), planted),
+        line("as shown: the larger", shown, dark, planted),
     ]
     head = ["pixel AUROC", "all", *KINDS, "defect above 1", "clean image above 1"]
     note = f"{len(training):,} training images, {len(clean)} clean ones, {len(planted.images)} with a defect."
     sheet = Sheet("", head, rows, note)
     write_atomically(Path(out) / "table.md", as_markdown([sheet]).encode())
-    layers = [*map(overlay, planted.images[:SHOWN], shown), *map(overlay, clean[:SHOWN], maps(model, clean))]
+    layers = [*map(overlay, planted.images[:SHOWN], shown), *map(overlay, clean[:SHOWN], dark)]
     pictures = np.concatenate(
         [
             colour(planted.images[:SHOWN]),

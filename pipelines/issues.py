@@ -35,20 +35,12 @@ from pipelines.common.domains import Folder
 from pipelines.common.tables import Sheet, as_rich
 from pipelines.judging.faults import PLANTS, Picture, photographs, plant
 from rvqvae import RobustVQVAE
+from rvqvae.commands.export import CLEANVISION
 from rvqvae.errors import InputError
 from rvqvae.io.reading import read_source
 from rvqvae.membership.labels import check_labels, neighbour_shares
 
-NAMES = {
-    "dark": "dark",
-    "light": "bright",
-    "blurry": "blurred",
-    "low_information": "low information",
-    "odd_size": "odd size",
-    "odd_aspect_ratio": "odd aspect ratio",
-    "grayscale": "grey",
-    "near_duplicates": "near duplicate",
-}
+NAMES = {theirs: ours for ours, theirs in CLEANVISION.items()} | {"near_duplicates": "near duplicate"}
 """CleanVision's names of our kinds."""
 Named = dict[str, set[str]]
 

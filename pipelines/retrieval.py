@@ -20,15 +20,13 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -37,13 +35,14 @@ from sklearn.decomposition import PCA
 
 from data.recipes import load
 from pipelines.common.command import exit_status
+from pipelines.common.search_times import times
 from pipelines.common.store import claim, read_rows, write_rows
 from pipelines.common.tables import Sheet, as_markdown, as_rich, spread
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 from rvqvae.family import PQVAE
 from rvqvae.figures import generation_figure
-from rvqvae.metrics import average_precision, neighbor_recall, precision_at_k, recall_at_k
+from rvqvae.metrics import average_precision, precision_at_k, recall_at_k
 from rvqvae.retrieval import ProductIndex
 from rvqvae.tracking.runs import Tracker
 
@@ -299,63 +298,6 @@ def measure(split: Split, distances: Distances) -> tuple[float, float, float]:
         )
     mean, precision, recall = (float(np.concatenate(of).mean()) for of in zip(*parts, strict=True))
     return mean, precision, recall
-
-
-def times(path: Path, n: int, dim: int = 64, asked: int = 100, k: int = 100, repeats: int = 5) -> Sheet:
-    """Search of ``n`` codes of 8 bytes by faiss's IndexPQ and by `ProductIndex`, on one thread.
-
-    Each learns its own codebooks; the best of ``repeats`` interleaved searches counts. Recall: of the true 10
-    nearest, among the ``k`` found.
-    """
-    if not path.exists():
-        write_atomically(path, json.dumps(_measure_times(n, dim, asked, k, repeats)).encode())
-    seconds, recall = json.loads(path.read_text(encoding="utf-8"))
-    lines = [[name, f"{1000 * seconds[name]:.1f}", f"{recall[name]:.4f}"] for name in seconds]
-    ratio = seconds["ProductIndex"] / seconds["faiss IndexPQ"]
-    return Sheet(
-        f"search of {n:,} codes of 8 bytes",
-        ["index", f"ms for {asked} queries, {k} nearest", f"recall of 10 among {k}"],
-        lines,
-        f"ratio of the times {ratio:.2f}, target at most 2: {'met' if ratio <= 2 else 'MISSED'}",
-    )
-
-
-def _measure_times(n: int, dim: int, asked: int, k: int, repeats: int) -> list[dict[str, float]]:
-    import faiss
-
-    rng = np.random.default_rng(0)
-    # Of few dimensions, as features are: in 64 independent ones all points are about equally far.
-    mix = rng.normal(size=(16, dim)).astype(np.float32)
-    x, q = (
-        rng.normal(size=(m, 16)).astype(np.float32) @ mix + 0.3 * rng.normal(size=(m, dim)).astype(np.float32)
-        for m in (n, asked)
-    )
-    faiss.omp_set_num_threads(1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        exact = faiss.IndexFlatL2(dim)
-        exact.add(x)
-        true = exact.search(q, 10)[1]
-        theirs = faiss.IndexPQ(dim, 8, 8)
-        few = x[: min(n, 64 * 256)]
-        theirs.train(few)
-        theirs.add(x)
-        ours = ProductIndex(8, random_state=0).fit(few).add(x)
-        searches: dict[str, Callable[[], NDArray[np.int64]]] = {
-            "faiss IndexPQ": lambda: theirs.search(q, k)[1],
-            "ProductIndex": lambda: ours.kneighbors(q, k, return_distance=False),
-        }
-        recall = {name: neighbor_recall(search(), true) for name, search in searches.items()}
-        best = dict.fromkeys(searches, np.inf)
-        for _ in range(repeats):
-            for name, search in searches.items():
-                begin = perf_counter()
-                search()
-                best[name] = min(best[name], perf_counter() - begin)
-    finally:
-        torch.set_num_threads(threads)
-    return [best, recall]
 
 
 # What is reported

@@ -27,7 +27,8 @@ import numpy as np
 from jsonargparse import auto_cli
 from rich.progress import track
 
-from pipelines.common.domains import Domain, family_of, fitted
+from pipelines.common.domains import IDX, Domain, Folder, family_of, fitted
+from rvqvae.atomic import replacing
 from rvqvae.features.metric import DIRECTIONS, Metric, Scatter, learned_metric
 from rvqvae.features.metric import FILE as METRIC
 from rvqvae.membership.decision import doubt_of
@@ -58,16 +59,10 @@ class Drawn(NamedTuple):
 
 @cache
 def domain(name: str, suite: Path, datasets: Path | None) -> Domain:
-    if name in ("mnist", "fashion") and datasets is not None:
-        raw = datasets / {"mnist": "MNIST", "fashion": "FashionMNIST"}[name] / "raw"
-        images = np.frombuffer((raw / "train-images-idx3-ubyte").read_bytes(), np.uint8, offset=16)
-        kinds = np.frombuffer((raw / "train-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
-        return Domain(images.reshape(-1, 28, 28)[:MOST], kinds[:MOST].astype(int))
-    with np.load(suite / f"{name}.npz") as file:
-        images = file["x"]
-        kinds = file["y"] if "y" in file else np.zeros(len(images), int)
-    order = np.random.default_rng(7).permutation(len(images))[:MOST]
-    return Domain(images[order], kinds[order])
+    """At most MOST of its images, shuffled but for those that lie in no order."""
+    images, kinds = Folder(suite, datasets).domain(name)
+    order = np.arange(len(images)) if name in IDX else np.random.default_rng(7).permutation(len(images))
+    return Domain(images[order[:MOST]], kinds[order[:MOST]])
 
 
 def draw(seed: int, names: list[str], open_domain: Callable[[str], Domain]) -> Drawn:
@@ -138,8 +133,7 @@ class Source:
     cache: Path
 
     def names(self) -> list[str]:
-        found = sorted(path.stem for path in self.suite.glob("*.npz"))
-        return found + (["mnist", "fashion"] if self.datasets else [])
+        return Folder(self.suite).names() + ([*IDX] if self.datasets else [])
 
     def domain(self, name: str) -> Domain:
         return domain(name, self.suite, self.datasets)
@@ -159,10 +153,9 @@ class Source:
         if not path.exists():
             found = self.domain(name)
             _, *views = self.views(name, found.images.shape[1:], MOST)
-            made = [Scatter.of(view, found.kinds[:MOST]) for view in views]
-            partial_path = path.with_suffix(".partial.npz")
-            np.savez(partial_path, *[array.astype(np.float32) for scatter in made for array in scatter])
-            partial_path.rename(path)
+            made = [Scatter.of(view, found.kinds) for view in views]
+            with replacing(path) as file:
+                np.savez(file, *[array.astype(np.float32) for scatter in made for array in scatter])
         with np.load(path) as file:
             arrays = list(file.values())
         return [Scatter(*arrays[i : i + 3]) for i in range(0, len(arrays), 3)]
@@ -180,10 +173,8 @@ class Source:
 
             images = fitted(self.domain(name).images[:limit], form)
             views = extract_views(as_nchw(np.ascontiguousarray(images)))
-            self.cache.mkdir(parents=True, exist_ok=True)
-            partial_path = path.with_suffix(".partial.npz")
-            np.savez(partial_path, *[v if v.dtype == np.uint8 else v.astype(np.float16) for v in views])
-            partial_path.rename(path)
+            with replacing(path) as file:
+                np.savez(file, *[v if v.dtype == np.uint8 else v.astype(np.float16) for v in views])
         return kept_views(path)
 
 

@@ -135,10 +135,8 @@ def detect(
     cut = cut_of(caution) if contamination is None else cut_at(judged.log_odds, contamination)
     interval = Interval(contamination or 0.0, contamination or 0.0)
     if contamination is None:
-        dropped, found = (
-            float((judged.log_odds > cut).mean()),
-            rate_interval(judged.log_odds, scorer.judge.doubt),
-        )
+        dropped = float((judged.log_odds > cut).mean())
+        found = rate_interval(judged.log_odds, scorer.judge.doubt)
         interval = Interval(min(found.low, dropped), max(found.high, dropped))
         if len(samples) < FEWEST:
             interval = Interval(0.0, 0.5)

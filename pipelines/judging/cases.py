@@ -17,6 +17,7 @@ from pipelines.common.domains import Folder, Scenario
 from pipelines.judging.mixtures import draw
 from pipelines.judging.tabular import Tables
 from pipelines.train_judge import Source
+from rvqvae.atomic import replacing
 from rvqvae.features.metric import Metric, learned_metric
 from rvqvae.features.pretrained import extract_views
 from rvqvae.membership import JointView
@@ -98,13 +99,11 @@ class Case:
         path = self.cache / features_version() / f"{digest}.npz"
         if not path.exists():
             _, *others = extract_views(self.samples)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npz")
-            np.savez(partial, *(view.astype(np.float16) for view in others))
-            partial.rename(path)
+            with replacing(path) as kept:
+                np.savez(kept, *(view.astype(np.float16) for view in others))
         with np.load(path) as file:
-            kept = [file[name].astype(np.float32) for name in file.files]
-        return [self.samples.reshape(len(self.samples), -1), *kept]
+            views = [view.astype(np.float32) for view in file.values()]
+        return [self.samples.reshape(len(self.samples), -1), *views]
 
     @cached_property
     def metric(self) -> Metric:

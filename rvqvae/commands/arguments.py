@@ -70,7 +70,6 @@ class Call(NamedTuple):
     json: bool
     """Whether the result is wanted as JSON."""
     quiet: bool
-    verbose: bool
 
 
 SHOWN = {
@@ -116,8 +115,8 @@ def parse(arguments: list[str]) -> Call:
     given = values[values.subcommand]
     if given.json and given.quiet:
         raise InputError("--json and --quiet exclude each other: give one of them")
-    shown = {name: given[name] for name in SHOWN}
-    return Call(values.subcommand, _arguments(function_of(values.subcommand), given), **shown)
+    arguments_of = _arguments(function_of(values.subcommand), given)
+    return Call(values.subcommand, arguments_of, given.json, given.quiet)
 
 
 def _parser(description: str = "") -> ArgumentParser:

@@ -151,11 +151,11 @@ def clean(
             facts = {"seed": options.seed, "command": command}
             # Who belongs is known long before the networks are trained: the page need not wait for them.
             estimator.set_params(epochs=0).fit(found.images).set_params(epochs=options.epochs)
-            labelled = None if no_issues else labels is not None
-            _publish(found, estimator, images, out, facts, started, labelled)
+            rows = manifest_rows(found, estimator, None if no_issues else labels is not None)
+            _publish(found, rows, estimator, images, out, facts, started)
             if options.epochs != 0:
                 estimator.train(found.images)
-                _publish(found, estimator, images, out, facts, started, labelled)
+                _publish(found, rows, estimator, images, out, facts, started)
             folder.finish()
         settled = None
         if answers is not None or ask:
@@ -169,12 +169,12 @@ def clean(
 
 def _publish(
     found: Inventory,
+    rows: Sequence[Row],
     estimator: RobustVQVAE,
     images: Path,
     out: Path,
     facts: dict[str, Any],
     started: float,
-    labelled: bool | None,
 ) -> None:
     """Write all results as they are known now."""
     from rvqvae.commands.read import model_metadata
@@ -183,7 +183,6 @@ def _publish(
     from rvqvae.model_card import versions
     from rvqvae.report import review, write_report
 
-    rows = manifest_rows(found, estimator, labelled)
     write_manifest(out / "manifest.csv", rows)
     shown = review(found, estimator, images, out)
     summary = (
@@ -218,7 +217,6 @@ def manifest_rows(found: Inventory, estimator: RobustVQVAE, labelled: bool | Non
     """
     import numpy as np
 
-    from rvqvae.commands.labels import label_issues
     from rvqvae.io.manifest import Row
 
     scores = np.full(len(found.entries), np.nan)
@@ -240,6 +238,8 @@ def manifest_rows(found: Inventory, estimator: RobustVQVAE, labelled: bool | Non
         for entry, score, p, keep in zip(found.entries, scores, probability, kept, strict=True)
     ]
     if labelled is not None:
+        from rvqvae.commands.labels import label_issues
+
         for i, fields in label_issues([rows[i] for i in found.rows], estimator.embedding_, labelled):
             rows[found.rows[i]] = rows[found.rows[i]]._replace(**fields)
     return rows

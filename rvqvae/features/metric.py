@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rvqvae.features.pretrained import unit_rows
+
 FILE = Path(__file__).with_name("metric.npz")
 DIRECTIONS = (160, 64, 38, 96)
 """Principal directions kept of features, style, statistics and texture."""
@@ -70,9 +72,7 @@ class Metric(NamedTuple):
         """(N, k) of each of the ``views``, (N, d); rows have unit length."""
         mapped = []
         for view, mean, axes in zip(views, self.means, self.axes, strict=True):
-            x = np.asarray(view, np.float32) @ axes - mean @ axes
-            x /= np.maximum(np.sqrt(np.einsum("ij,ij->i", x, x)), 1e-12)[:, None]
-            mapped.append(x)
+            mapped.append(unit_rows(np.asarray(view, np.float32) @ axes - mean @ axes))
         return mapped
 
     @classmethod

@@ -95,11 +95,11 @@ def extract_views(images: np.ndarray, backbone: Backbone = DEFAULT, **options: A
     """
     pixels = images.reshape(len(images), -1)
     if backbone != DEFAULT:
-        features = _unit(extract_features(images, backbone, **options))
+        features = unit_rows(extract_features(images, backbone, **options))
         return [pixels, features, picture_statistics(images)]
     size, device = options.pop("size", SIDE), torch.device(options.pop("device", None) or "cpu")
     joined = extract_features(images, _all_stages(size, device), device=device, **options)
-    features, style = _unit(joined[:, :FEATURES]), joined[:, FEATURES : FEATURES + STYLE]
+    features, style = unit_rows(joined[:, :FEATURES]), joined[:, FEATURES : FEATURES + STYLE]
     return [pixels, features, style, picture_statistics(images), joined[:, FEATURES + STYLE :]]
 
 
@@ -126,7 +126,7 @@ class AllStages(nn.Module):
         return torch.cat([self.rest(maps[-1]).mean((2, 3)), style, *texture], 1)
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
+def unit_rows(features: np.ndarray) -> np.ndarray:
     """Rows of unit length, in place: a copy of the features would be the largest array of all."""
     lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
     features /= np.maximum(lengths, 1e-12)[:, None]

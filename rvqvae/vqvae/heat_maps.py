@@ -61,8 +61,15 @@ class HeatMaps(NamedTuple):
 
     def __call__(self, model: TwoCodebookVQVAE, images: Images) -> NDArray[np.float32]:
         """(N, H, W) float32 >= 0; above 1 where an inlier rarely is."""
-        parts = zip(self.parts(model, images), self.usual.tolist(), strict=True)
-        return np.maximum(*(part / np.float32(usual) for part, usual in parts))
+        return np.maximum(*self.over_usual(model, images))
+
+    def over_usual(
+        self, model: TwoCodebookVQVAE, images: Images
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`parts`, each over what is usual."""
+        error, patches = self.parts(model, images)
+        usual = self.usual.cpu().numpy()
+        return error / usual[0], patches / usual[1]
 
     def parts(
         self, model: TwoCodebookVQVAE, images: Images
