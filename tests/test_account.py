@@ -108,6 +108,13 @@ def test_other_members_of_a_shard_are_counted(tmp_path):
         assert read_source(source).left_out.as_json() == {".cls": 1, ".json": 1}
 
 
+def test_archives_in_an_archive_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name, content in (("0.png", encode(picture())), ("a/b.tar", b""), ("c.parquet", b"")):
+            archive.writestr(name, content)
+    assert sorted(read_source(tmp_path / "in.zip").left_out.archives) == ["a/b.tar", "c.parquet"]
+
+
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
     save(tmp_path / "a.mp4", b"")
     save(tmp_path / "b.zip", b"")

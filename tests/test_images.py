@@ -75,6 +75,12 @@ def test_names_are_no_samples(samples):
         are_images(samples)
 
 
+@pytest.mark.parametrize("samples", [iter(GREY), {"x": GREY}])
+def test_what_is_no_sequence(samples):
+    with pytest.raises(InputError, match="give an array or a list"):
+        are_images(samples)
+
+
 def test_a_series_of_images():
     pandas = pytest.importorskip("pandas")
     series = pandas.Series(list(GREY))

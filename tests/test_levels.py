@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from test_exact import sixteen_bits
 from test_sources import encode, save
 
+from rvqvae.commands.main import main
 from rvqvae.commands.read import model_metadata
 from rvqvae.errors import InputError
 from rvqvae.io.levels import common_levels, to_grey
@@ -62,25 +64,83 @@ def test_other_values_are_read(tmp_path, dtype):
     assert found.images.std() > 50
 
 
-def tiff_of(values: np.ndarray) -> bytes:
-    """An uncompressed TIFF of one strip, of a dtype that Pillow reads but may not write."""
+def tiff_of(*pages: np.ndarray, photometric: int = 1) -> bytes:
+    """Uncompressed pages (H, W) or (H, W, 3) of one strip, of a dtype that Pillow reads but may not write."""
     import struct
 
-    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
-    height, width = values.shape
-    bits = 8 * values.dtype.itemsize
-    tags = [
-        (256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8),
-        (277, 3, 1), (278, 3, height), (279, 4, values.nbytes), (339, 3, kind),
-    ]  # fmt: skip
-    body = values.astype(values.dtype.newbyteorder("<")).tobytes()
-    head = b"II*\0" + struct.pack("<I", 8 + len(body))
-    entries = b"".join(
-        struct.pack("<HHI", tag, type, 1)
-        + struct.pack("<I" if type == 4 else "<HH", *((v,) if type == 4 else (v, 0)))
-        for tag, type, v in tags
-    )
-    return head + body + struct.pack("<H", len(tags)) + entries + bytes(4)
+    content = b"II*\0" + struct.pack("<I", 8)
+    for page in pages:
+        values = np.atleast_3d(page)
+        (height, width, n), depth = values.shape, 8 * values.dtype.itemsize
+        bits = struct.pack("<3H", *[depth] * 3)
+        start = len(content) + 2 + 10 * 12 + 4
+        tags = [
+            (256, 3, 1, width), (257, 3, 1, height), (258, 3, n, depth if n == 1 else start),
+            (259, 3, 1, 1), (262, 3, 1, 2 if n == 3 else photometric), (273, 4, 1, start + len(bits)),
+            (277, 3, 1, n), (278, 3, 1, height), (279, 4, 1, values.nbytes),
+            (339, 3, 1, {"u": 1, "i": 2, "f": 3}[values.dtype.kind]),
+        ]  # fmt: skip
+        content += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        end = start + len(bits) + values.nbytes
+        content += struct.pack("<I", 0 if page is pages[-1] else end) + bits
+        content += values.astype(values.dtype.newbyteorder("<")).tobytes()
+    return content
+
+
+def test_white_may_be_zero(tmp_path):
+    values = (DIGITS[0].astype(np.uint16) + 1) * 250
+    save(tmp_path / "a.tiff", tiff_of(65535 - values, photometric=0))
+    save(tmp_path / "b.tiff", tiff_of(values))
+    found = read_source(tmp_path)
+    assert found.side.levels == (0, 65535)
+    assert [entry.reason for entry in found.entries] == ["", "exact duplicate of a.tiff"]
+    np.testing.assert_array_equal(found.images[0, 0], to_grey(values, (0, 65535)))
+
+
+def test_signed_bytes(tmp_path):
+    values = np.clip(DIGITS[0].astype(np.int16) - 100, -128, 127).astype(np.int8)
+    save(tmp_path / "a.tiff", tiff_of(values))
+    save(tmp_path / "b.tiff", tiff_of(values.view(np.uint8)))
+    found = read_source(tmp_path)
+    assert [entry.status for entry in found.entries] == ["ok", "ok"]
+    assert found.side.levels == (-100, 127)
+    np.testing.assert_array_equal(found.images[0, 0], to_grey(values, (-100, 127)))
+
+
+def test_colours_of_16_bits_are_counted(tmp_path, capsys):
+    """Pillow gives their upper 8 bits: that is said, and they are exact duplicates only byte for byte."""
+    deep = RNG.integers(0, 2**16, (6, 12, 12, 3)).astype(np.uint16)
+    header = b"P6 12 12 65535\n"
+    contents = {
+        "a.png": sixteen_bits(deep[0]), "b.png": sixteen_bits(deep[0] ^ 1), "c.tiff": tiff_of(deep[1]),
+        "d.tiff": tiff_of(deep[1] ^ 1), "e.ppm": header + deep[2].astype(">u2").tobytes(),
+        "f.ppm": header + (deep[2] ^ 1).astype(">u2").tobytes(), "g.png": encode(deep[4, ..., 0]),
+        "h.png": encode((deep[3] >> 8).astype(np.uint8)),
+    }  # fmt: skip
+    for name, content in contents.items():
+        save(tmp_path / name, content)
+    found = read_source(tmp_path)
+    assert found.reduced == 6
+    assert {entry.status for entry in found.entries} == {"ok"}
+    assert main(["clean", str(tmp_path), "--out", str(tmp_path.with_name("out")), "--dry-run"]) == 0
+    assert "6 images have colours of more than 8 bits" in capsys.readouterr().out
+
+
+def test_a_later_page_may_have_more_bits(tmp_path):
+    first, second = DIGITS[0], RNG.integers(0, 2**16, (28, 28, 3)).astype(np.uint16)
+    for name, page in (("a", second), ("b", second ^ 1)):
+        save(tmp_path / f"{name}.tiff", tiff_of(first, page))
+    assert [entry.status for entry in read_source(tmp_path).entries] == ["ok", "ok"]
+
+
+def test_colours_of_10_bits(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    for bits, mode in ((10, "RGB;16"), (8, "RGB")):
+        values = RNG.integers(0, 256, (16, 16, 3)).astype(np.uint16 if bits == 10 else np.uint8)
+        buffer = io.BytesIO()
+        heif.encode(mode, (16, 16), values.tobytes(), buffer)
+        save(tmp_path / f"{bits}.heic", buffer.getvalue())
+    assert read_source(tmp_path).reduced == 1
 
 
 def test_what_is_not_read_says_so(tmp_path):

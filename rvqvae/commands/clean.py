@@ -177,7 +177,7 @@ def _publish(
     started: float,
 ) -> None:
     """Write all results as they are known now."""
-    from rvqvae.commands.read import model_metadata
+    from rvqvae.commands.read import depth_facts, model_metadata
     from rvqvae.commands.record import peak_memory, write_json
     from rvqvae.io.manifest import write_manifest
     from rvqvae.model_card import versions
@@ -191,7 +191,7 @@ def _publish(
         | {
             "size": list(found.side.size),
             "channels": found.side.channels,
-            "levels": found.side.levels,
+            **depth_facts(found),
             "trained": bool(estimator.history_),
             "seconds": round(time.monotonic() - started, 1),
             "peak_memory_gib": peak_memory(),

@@ -39,7 +39,7 @@ class Preview(NamedTuple):
     bad: tuple[Entry, ...]
     """The unreadable ones."""
     account: dict[str, Any]
-    """label_conflicts, levels, left_out, archives, as in summary.json."""
+    """label_conflicts, levels, reduced_to_8_bits, left_out, archives, as in summary.json."""
 
     def lines(self) -> list[str]:
         height, width = self.side.size
@@ -66,7 +66,7 @@ def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progre
     bad = tuple(entry for entry in found.entries if entry.status == "unreadable")
     counts = {"images": len(found.entries), "readable": len(found.rows)}
     counts |= status_counts(found.entries)
-    account = {"label_conflicts": counts.pop("label_conflicts"), "levels": found.side.levels}
+    account = {"label_conflicts": counts.pop("label_conflicts"), **depth_facts(found)}
     return Preview(found.side, counts, bad, account | left_out_counts(found.left_out))
 
 
@@ -117,6 +117,11 @@ def issue_counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     return {"issues": dict(Counter(kind for row in rows if row.issues for kind in row.issues.split("; ")))}
 
 
+def depth_facts(found: Inventory) -> dict[str, Any]:
+    """What summary.json says of images of more than 8 bits."""
+    return {"levels": found.side.levels, "reduced_to_8_bits": found.reduced}
+
+
 def left_out_counts(left_out: LeftOut) -> dict[str, Any]:
     """What summary.json says of the files that are no images."""
     return {"left_out": left_out.as_json(), "archives": sorted(left_out.archives)}
@@ -133,6 +138,11 @@ def account_lines(summary: Mapping[str, Any], copied: bool = False) -> list[str]
     if (levels := summary.get("levels")) is not None:
         low, high = levels
         lines.append(f"Grey values of more than 8 bits have one scale: {low:g} is black, {high:g} white.")
+    if reduced := summary.get("reduced_to_8_bits", 0):
+        lines.append(
+            f"{reduced:,} images have colours of more than 8 bits, of which the upper 8 are read: convert "
+            "images that use the lower ones only, which look black."
+        )
     return lines + LeftOut.read(summary.get("left_out", {}), summary.get("archives", [])).lines(copied)
 
 

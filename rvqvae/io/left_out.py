@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-ARCHIVES = frozenset({".zip", ".npz", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz", ".zst"})
+ARCHIVES = frozenset(
+    {".zip", ".npz", ".tar", ".parquet", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz", ".zst"}
+)
+"""Shards too, which are read in a folder but not in an archive."""
 LABELS = frozenset({".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".yaml", ".yml"})
 SYSTEM_NAMES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"})
 SYSTEM, HIDDEN, BARE = "system files", "hidden files", "no suffix"
@@ -22,7 +25,7 @@ class LeftOut:
     counts: Counter[str] = field(default_factory=Counter)
     """Files by suffix in lower case, such as ``.txt``; or "no suffix", "hidden files", "system files"."""
     archives: list[str] = field(default_factory=list)
-    """Names of archives inside a folder, which nothing looks into."""
+    """Names of archives inside the source, which nothing looks into."""
 
     def add(self, name: str) -> None:
         """Count one file by its POSIX name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,23 +13,31 @@ Levels = tuple[float, float]
 """The values that become 0 and 255."""
 
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+"""Pillow's, of more than 8 bits."""
 REACH = 3.0
 """Widths beyond the usual range of an image that still count for the scale: a few images that reach further
 (a hot pixel, another camera) are clipped, so that the others keep at least 36 of 256 levels."""
 
 
-def deep_values(picture: Image.Image) -> NDArray[Any] | None:
-    """Values (H,W) of a grey picture of 16 or 32 bits or of floats as the file has them; None of any other.
+def deep_values(picture: Image.Image, tags: Mapping[int, Any] | None = None) -> NDArray[Any] | None:
+    """Values (H,W) of a grey picture of 16 or 32 bits, signed, or of floats, as the file has them; else None.
 
-    Raises ValueError for values that are no finite numbers.
+    ``tags`` are a TIFF's, by default the picture's own. Larger is brighter: where white is 0, values are
+    inverted. Raises ValueError for values that are no finite numbers.
     """
-    if picture.mode not in DEEP_MODES:
+    tags = getattr(picture, "tag_v2", {}) if tags is None else tags
+    bits, kind = tags.get(258), tags.get(339, (1,))
+    signed_bytes = picture.mode == "L" and kind == (2,)
+    if picture.mode not in DEEP_MODES and not signed_bytes:
         return None
     values = np.asarray(picture)
-    tags = getattr(picture, "tag_v2", {})
-    # Pillow takes unsigned 32-bit values for signed ones. Tags: bits of a value, and its format.
-    if picture.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,):
+    # Pillow takes signed bytes for unsigned, unsigned values of 32 bits for signed, and inverts bytes only.
+    if signed_bytes:
+        values = values.view(np.int8)
+    elif picture.mode == "I" and bits == (32,) and kind == (1,):
         values = values.view(np.uint32)
+    if tags.get(262) == 0 and not signed_bytes:
+        values = -values if values.dtype.kind == "f" else ~values
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("it has values that are not finite numbers: replace them")
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -19,7 +20,7 @@ from rvqvae.errors import InputError
 from rvqvae.io.arrays import MAX_SIDE, MIN_SIDE
 from rvqvae.io.issues import Figures, measure
 from rvqvae.io.jpeg import is_cut_short
-from rvqvae.io.levels import Levels, common_levels, deep_values, range_of, to_grey
+from rvqvae.io.levels import DEEP_MODES, Levels, common_levels, deep_values, range_of, to_grey
 
 if TYPE_CHECKING:
     from rvqvae.io.sources import Source
@@ -45,6 +46,8 @@ SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffi
 GREY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 LOSSLESS_IN_RGBA = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 ORIENTATION = 0x0112
+PIXI = re.compile(rb"pixi....[^\0](.)", re.DOTALL)
+"""The property of an AVIF or HEIF that says the bits of its channels (ISO/IEC 23008-12, 6.5.6)."""
 BACKGROUND = 144
 """Grey under transparent pixels. White and black drawings on nothing are common, so on either of these one
 kind would vanish; on mid-grey both stay visible and differ. 144 is none of the greys that drawings use."""
@@ -79,6 +82,8 @@ class Header(NamedTuple):
     """Why it is no good, or empty."""
     levels: Levels | None = None
     """Smallest and largest value of a grey file of more than 8 bits."""
+    reduced: bool = False
+    """Whether the file has colours of more than 8 bits, of which Pillow gives the upper 8."""
 
 
 def inspect(source: Source, name: str) -> Header:
@@ -93,10 +98,11 @@ def inspect(source: Source, name: str) -> Header:
                 raise ValueError(
                     f"its height {size[0]} and width {size[1]} must be at least {MIN_SIDE} pixels"
                 )
-            mode = picture.mode
+            mode, bits = picture.mode, _stored_bits(picture, content)
             _reduce(picture, (MAX_SIDE, MAX_SIDE))
-            values = deep_values(picture)
-            return Header(sha256, size, mode, "", None if values is None else range_of(values))
+            if (values := deep_values(picture)) is not None:
+                return Header(sha256, size, mode, "", range_of(values))
+            return Header(sha256, size, mode, "", None, bits > 8)
     except Exception as error:
         return Header(sha256, (0, 0), "", why(error))
 
@@ -144,10 +150,12 @@ def fingerprint(source: Source, name: str) -> str:
         content = source.read(name)
         with source.open(content) as picture:
             frames = getattr(picture, "n_frames", 1)
-            if frames * picture.width * picture.height > pixel_limit() or _loses_depth(picture, content):
+            if frames * picture.width * picture.height > pixel_limit():
                 raise ValueError("compared by its bytes")
             digest = hashlib.sha256()
             for frame in ImageSequence.Iterator(picture):
+                if frame.mode not in DEEP_MODES and _stored_bits(frame, content) != 8:
+                    raise ValueError("compared by its bytes")
                 _add_values(frame, digest.update)
             return digest.hexdigest()
     except Exception:  # Its reduced size could be read, so at worst two rows stay where one would do.
@@ -238,24 +246,30 @@ def _to_eight_bits(picture: Image.Image, levels: Levels | None) -> Image.Image:
     return picture.convert("L" if grey else "RGB")
 
 
-def _loses_depth(picture: Image.Image, content: bytes) -> bool:
-    """Whether Pillow gives fewer bits than the file may have."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return False
+def _stored_bits(picture: Image.Image, content: bytes) -> int:
+    """Bits of a value as the file has it, 8 if it has fewer; 0 if they are unknown."""
+    bits = 8
     if picture.format == "PNG":
-        return content[24] > 8
-    if picture.format == "TIFF":
-        return bool(max(getattr(picture, "tag_v2", {}).get(258, (8,))) > 8)
-    if picture.format == "PPM":
+        bits = content[24]
+    elif picture.format == "TIFF":
+        bits = max(getattr(picture, "tag_v2", {}).get(258, (1,)))
+    elif picture.format == "PPM":
         header = picture.tile[0].args  # type: ignore[attr-defined]
-        return isinstance(header, tuple) and any(isinstance(a, int) and a > 255 for a in header)
-    return picture.format in ("AVIF", "HEIF")
+        largest = [a for a in header if isinstance(a, int)] if isinstance(header, tuple) else []
+        bits = max(largest, default=1).bit_length()
+    elif picture.format in ("AVIF", "HEIF"):
+        found = PIXI.search(content)
+        return max(8, found[1][0]) if found else 0
+    return max(8, bits)
 
 
 def _add_values(frame: Image.Image, add: Callable[[bytes], None]) -> None:
+    tags = getattr(frame, "tag_v2", {})
     with suppress(Exception):  # As in _read_upright; in place it would spoil the next frame.
         frame = ImageOps.exif_transpose(frame)
-    same = frame.mode in LOSSLESS_IN_RGBA
-    values = np.asarray(frame.convert("RGBA") if same else frame)
-    add(f"{'' if same else frame.mode} {values.shape} {values.dtype.kind}{values.itemsize}".encode())
+    values, kind = deep_values(frame, tags), "grey"
+    if values is None:
+        kind = "" if frame.mode in LOSSLESS_IN_RGBA else frame.mode
+        values = np.asarray(frame if kind else frame.convert("RGBA"))
+    add(f"{kind} {values.shape} {values.dtype.kind}{values.itemsize}".encode())
     add(values.astype(values.dtype.newbyteorder("=")).tobytes())

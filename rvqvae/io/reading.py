@@ -67,6 +67,8 @@ class Inventory(NamedTuple):
     """Every other regular file of the source."""
     sizes: tuple[Size, ...] = ()
     """Height and width of each entry's file, upright; zeros if it is unreadable."""
+    reduced: int = 0
+    """Images whose colours have more than 8 bits, of which the upper 8 are read."""
 
 
 class ImageSet(NamedTuple):
@@ -94,7 +96,8 @@ def read_source(
     """Read every image of a folder (recursive), a .zip, or a .npz (array ``x``); bad files are never fatal.
 
     EXIF rotations are applied, transparency is laid on mid-grey, and of animations the first frame is read.
-    Colour of 16 bits a channel is read at 8, as Pillow gives no more; grey keeps its depth until `levels`.
+    Colour of 16 bits a channel is read at 8, as Pillow gives no more, and counted in `reduced`; grey keeps
+    its depth until `levels`.
     Files count as images by their suffix, whatever is in them; every other file is counted in `left_out`.
     Linked files and folders are read, each folder once.
 
@@ -143,7 +146,8 @@ def read_source(
         kinds = find_issues([measured[i] for i in rows], [headers[i].size for i in rows])
         ledger.issues = {int(i): [kind for kind in kinds if kinds[kind][at]] for at, i in enumerate(rows)}
     entries = tuple(map(ledger.entry, range(len(headers))))
-    return Inventory(entries, images, rows, side, source.left_out, tuple(header.size for header in headers))
+    sizes, reduced = tuple(header.size for header in headers), sum(headers[i].reduced for i in rows)
+    return Inventory(entries, images, rows, side, source.left_out, sizes, reduced)
 
 
 def load_images(path: str | Path, size: int | None = None) -> ImageSet:

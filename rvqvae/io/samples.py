@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 from os import PathLike
 from typing import Any, cast
@@ -22,6 +22,8 @@ def are_images(X: ArrayLike) -> bool:
     """Whether ``X`` is an array of images, or a list or Series of them; InputError for names of files."""
     if isinstance(X, str | bytes | PathLike):
         raise _no_samples(X)
+    if isinstance(X, Iterator | Mapping):
+        raise InputError(f"samples are a {type(X).__name__}: give an array or a list")
     if isinstance(X, list | tuple) or getattr(X, "ndim", 2) == 1:
         first = next(iter(cast(Iterable[Any], X)), None)
         if isinstance(first, str | bytes | PathLike):
