@@ -323,7 +323,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         if self._model is None:
             raise InputError(
                 f"{wanted} needs the networks, which this model was fitted without (epochs=0, --no-train): "
-                "call train, or fit again in another folder"
+                "call train, or give the same clean without --no-train"
             )
         return self._model
 

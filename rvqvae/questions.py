@@ -303,6 +303,11 @@ class Asking(BaseEstimator):
         self._heed()
         return self
 
+    def remember(self, other: Asking) -> Self:
+        """Let what ``other`` was answered hold here, once this is fitted to the same data."""
+        self._inquiry = other._inquiry
+        return self
+
     def undo(self) -> Self:
         """Take back the last call of `answer` since the fit or `load`; InputError if there is none."""
         self.inquiry_.undo()
@@ -351,5 +356,4 @@ class Asking(BaseEstimator):
 
     def __sklearn_clone__(self) -> Self:
         copy: Self = super().__sklearn_clone__()
-        copy._inquiry = self._inquiry
-        return copy
+        return copy.remember(self)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,9 +214,31 @@ def test_what_a_model_without_networks_refuses(few, tmp_path):
     with pytest.raises(InputError, match=r"anomaly_map needs the networks.*--no-train"):
         score(out, few, tmp_path / "scores.csv", maps=tmp_path / "maps", progress=watch)
     assert set(watch.seen) == {"model"}  # Before anything was read.
-    with pytest.raises(InputError, match="epochs=0 where this one has 1: give another folder"):
-        clean(few, out, FAST)
     assert contents(out) == before and visible(tmp_path) == {"out"}
+
+
+def test_training_what_was_left_out(few, tmp_path):
+    out = clean(few, tmp_path / "out", FAST, no_train=True, copy=True).out
+    model = RobustVQVAE.load(out / "model")
+    (tmp_path / "said.csv").write_text(
+        f"path,answer,group,group_answer,run\n{read_manifest(out / 'manifest.csv')[7].path},"
+        f"{'no' if model.inlier_mask_[7] else 'yes'},0,,{model.inquiry_.run}\n"
+    )
+    listed = clean(few, out, FAST, no_train=True, answers=tmp_path / "said.csv").summary
+    before, copied = read_manifest(out / "manifest.csv"), contents(out / "clean")
+    with pytest.raises(KeyboardInterrupt):
+        clean(few, out, FAST, progress=Stop("train"))
+    assert read_manifest(out / "manifest.csv") == before
+    with pytest.raises(InputError, match="epochs=1 where this one has 2"):
+        clean(few, out, replace(FAST, epochs=2))
+    done = clean(few, out, FAST)
+    assert done.summary["trained"] and not listed["trained"] and not done.done_before
+    assert done.summary["answers"] == listed["answers"] == {"groups": 0, "images": 1}
+    assert read_manifest(out / "manifest.csv") == before and contents(out / "clean") == copied
+    after = RobustVQVAE.load(out / "model")
+    assert after.answers_ == {7: not model.inlier_mask_[7]} and after.inquiry_.run == model.inquiry_.run
+    assert sample(out, tmp_path / "samples", n=2)
+    assert clean(few, out, FAST).done_before
 
 
 def test_no_training_where_there_was_one(dirty, cleaned):

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rvqvae.commands.lines import words
 from rvqvae.commands.read import load_model
@@ -18,6 +18,9 @@ from rvqvae.io.sources import Source
 from rvqvae.progress import Progress, silent
 from rvqvae.questions import Key, Said
 from rvqvae.report import update_report
+
+if TYPE_CHECKING:
+    from rvqvae.estimator import RobustVQVAE
 
 COLUMNS = ("path", "answer", "group", "group_answer", "run")
 OUTLIER = "outlier"
@@ -79,7 +82,7 @@ def settle(
         new[i] = rows[i]._replace(
             score=float(score), outlier_probability=float(p), keep=bool(keep), reason=_reason(rows[i], keep)
         )
-    rows_of = [isinstance(key, int) for key in model.answers_]
+    answered = answer_counts(model)
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     kept = sum(row.keep for row in new)
     summary |= {
@@ -88,7 +91,7 @@ def settle(
         "contamination": model.contamination_,
         "contamination_interval": [round(end, 6) for end in model.contamination_interval_],
         "verdict": model.verdict_,
-        "answers": {"groups": len(rows_of) - sum(rows_of), "images": sum(rows_of)},
+        "answers": answered,
     }
     page = out / "report.html"
     if not update_report(page, summary=summary, rows=new, said=model.inquiry_.said):
@@ -97,12 +100,18 @@ def settle(
     write_manifest(out / "manifest.csv", new)
     write_json(out / "summary.json", summary)
     return Settled(
-        len(rows_of) - sum(rows_of),
-        sum(rows_of),
+        answered["groups"],
+        answered["images"],
         sum(was.keep and not now.keep for was, now in zip(rows, new, strict=True)),
         sum(now.keep and not was.keep for was, now in zip(rows, new, strict=True)),
         tuple(notes),
     )
+
+
+def answer_counts(model: RobustVQVAE) -> dict[str, int]:
+    """What summary.json says of answers."""
+    images = sum(isinstance(key, int) for key in model.answers_)
+    return {"groups": len(model.answers_) - images, "images": images}
 
 
 def read_answers(path: str | Path, run: str, names: Sequence[str]) -> tuple[dict[Key, Said], list[str]]:

@@ -77,7 +77,8 @@ def clean(
     """Find what does not belong in a set of images; it needs no labels.
 
     Writes OUT/manifest.csv (every file found), report.html (to review), summary.json and model/.
-    IMAGES is never changed. The same command continues a run that was cut short.
+    IMAGES is never changed. The same command continues a run that was cut short, and without --no-train it
+    trains what --no-train left out in the same OUT; answers stay.
 
       rvqvae clean photos --out cleaned
       rvqvae clean photos --out cleaned --copy    # copies what is kept to cleaned/clean
@@ -112,7 +113,7 @@ def clean(
     """
     from rvqvae.commands.apply import CLEAN, apply_manifest, copy_clean, copy_kind
     from rvqvae.commands.folder import check_outside, digest_of, locked
-    from rvqvae.commands.read import preview, read_for_fit
+    from rvqvae.commands.read import load_model, preview, read_for_fit
     from rvqvae.io.labels import digest_of_labels, read_labels
     from rvqvae.io.manifest import check_linkable, read_manifest
     from rvqvae.io.sources import open_source
@@ -142,12 +143,16 @@ def clean(
             classes = read_labels(labels, source.names)
             inputs += digest_of_labels(classes)
         folder = stack.enter_context(locked(out))
-        done = folder.claim(job, inputs) and all((out / name).exists() for name in RESULTS)
-        if not done:
+        if not folder.holds(inputs):
             _check_no_copy(out / CLEAN)
+        known = all((out / name).exists() for name in RESULTS)
+        done = folder.claim(job, inputs, less={"epochs": 0}) and known
+        if not done:
             started = time.monotonic()
             found = read_for_fit(source, folder, options, progress, classes, not no_issues)
             estimator = options.estimator(folder.work, progress)
+            if known:
+                estimator.remember(load_model(out)[0])
             facts = {"seed": options.seed, "command": command}
             # Who belongs is known long before the networks are trained: the page need not wait for them.
             estimator.set_params(epochs=0).fit(found.images).set_params(epochs=options.epochs)
@@ -253,6 +258,7 @@ def _reason(entry: Entry, keep: bool) -> str:
 
 def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> dict[str, Any]:
     """What was found: counts, contamination and verdict."""
+    from rvqvae.commands.answer import answer_counts
     from rvqvae.commands.read import issue_counts, left_out_counts, status_counts
 
     scored = sum(row.status == "ok" for row in rows)
@@ -268,6 +274,7 @@ def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> d
         "contamination_interval": [round(float(end), 6) for end in estimator.contamination_interval_],
         "verdict": estimator.verdict_,
         **issue_counts(rows),
+        **({"answers": answer_counts(estimator)} if estimator.answers_ else {}),
     }
 
 

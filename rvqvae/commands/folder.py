@@ -33,23 +33,31 @@ class Folder:
     def work(self) -> Path:
         return self.path / WORK
 
-    def claim(self, job: Mapping[str, Any], inputs: str) -> bool:
+    def claim(self, job: Mapping[str, Any], inputs: str, less: Mapping[str, Any] | None = None) -> bool:
         """Take the folder for a job, or take up the same job again; return whether it was finished.
 
         `job` is what was asked for, as JSON; `inputs` a digest of the files that it reads. If only these
-        have changed, the job starts anew. InputError if the folder holds another job's results.
+        have changed, the job starts anew; so it does, over the results that are there, if they are those of
+        the job with the settings `less`, which does a part of it. InputError if the folder holds another
+        job's results.
         """
         state = self._state()
         if state is None:
             if _content(self.path):
                 raise InputError(f"{self.path} is not empty: give a new folder")
         elif difference := _difference(state["job"], job):
-            raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
+            if _difference(state["job"], {**job, **(less or {})}):
+                raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
         elif state["inputs"] == inputs:
             return bool(state["finished"])
         self._clear()
         self._write({"job": job, "inputs": inputs, "finished": False})
         return False
+
+    def holds(self, inputs: str) -> bool:
+        """Whether what the folder was last claimed for reads files of this digest."""
+        state = self._state()
+        return state is not None and bool(state["inputs"] == inputs)
 
     def finish(self) -> None:
         """Note that the claimed job is done, and remove what it kept for that."""
