@@ -24,19 +24,31 @@ def replacing(path: Path, partial: str = "", sync: bool = True) -> Iterator[IO[b
     """A file to write that takes its place as ``path`` at the end of the block, unless that raises.
 
     ``partial`` is its name until then. Without ``sync`` the disk is not waited for, which makes many small
-    files forty times faster; a power cut may then leave empty ones.
+    files forty times faster; a power cut may then leave empty ones. InputError if the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(partial or f".{path.name}.{os.getpid()}.{get_ident()}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(unfinished, "wb") as file:
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, what the disk refuses is an InputError that names ``path``."""
     try:
-        with open(unfinished, "wb") as file:
-            yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}: make room, or give another place"
+        ) from error
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

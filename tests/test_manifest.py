@@ -213,7 +213,10 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="out cannot be written: No space"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match=r"out/a\.png cannot be written: No space"),
+    ):
         patch.setattr("rvqvae.atomic.os.replace", full)
         copy_kept(ROWS, tmp_path / "in", tmp_path / "out", link=False)
     assert contents(tmp_path / "out") == {}

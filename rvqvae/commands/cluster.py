@@ -16,11 +16,10 @@ from rvqvae.commands.folder import Folder, check_outside, digest_of, locked
 from rvqvae.commands.lines import before, counts_line
 from rvqvae.commands.options import FitOptions
 from rvqvae.commands.read import read_for_fit, status_counts
-from rvqvae.commands.record import peak_memory, write_csv, write_json
+from rvqvae.commands.record import peak_memory, write_json
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
-from rvqvae.io.ledger import Entry
-from rvqvae.io.manifest import number_text
+from rvqvae.io.manifest import write_table
 from rvqvae.io.reading import Inventory
 from rvqvae.io.sources import Source, open_source
 from rvqvae.model_card import versions
@@ -90,10 +89,9 @@ def cluster(
     job = {"job": "cluster", "images": str(images.resolve()), "clusters": clusters}
     job |= {"size": options.size, "seed": options.seed}
     with open_source(images) as source, locked(out) as folder:
-        done = folder.claim(job, digest_of(source)) and all((out / name).exists() for name in RESULTS)
-        if not done:
-            _cluster(source, folder, clusters, options, command, progress)
-            folder.finish()
+        with folder.job(job, digest_of(source), RESULTS) as done:
+            if not done:
+                _cluster(source, folder, clusters, options, command, progress)
         summary = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     return Clustered(out, summary, done)
 
@@ -131,7 +129,7 @@ def _cluster(
             save_png(out / GRIDS / f"{number:02d}.png", image_grid(found.images[rows[:SHOWN]], COLUMNS_SHOWN))
         progress("write", number + 1, k)
     write_atomically(out / SHEET, _sheet(found.images, members))
-    write_csv(out / TABLE, COLUMNS, _rows(found, groups.labels, groups.probability))
+    write_table(out / TABLE, COLUMNS, _rows(found, groups.labels, groups.probability))
     summary = {
         "images": len(found.entries),
         "clustered": n,
@@ -182,12 +180,13 @@ def _sheet(images: NDArray[np.uint8], members: Sequence[NDArray[np.intp]]) -> by
     return png_of(figure)
 
 
-def _rows(found: Inventory, labels: NDArray[np.int64], probability: NDArray[np.float32]) -> list[list[str]]:
-    cells = [["", ""] for _ in found.entries]
+def _rows(
+    found: Inventory, labels: NDArray[np.int64], probability: NDArray[np.float32]
+) -> list[tuple[object, ...]]:
+    cells: list[tuple[object, object]] = [("", "")] * len(found.entries)
     for row, label, p in zip(found.rows, labels, probability, strict=True):
-        cells[row] = [str(label), number_text(round(float(p), 6))]
-    return [_row(entry, *pair) for entry, pair in zip(found.entries, cells, strict=True)]
-
-
-def _row(entry: Entry, label: str, probability: str) -> list[str]:
-    return [entry.path, entry.sha256, entry.status, label, probability, entry.reason]
+        cells[row] = label, round(float(p), 6)
+    return [
+        (entry.path, entry.sha256, entry.status, *pair, entry.reason)
+        for entry, pair in zip(found.entries, cells, strict=True)
+    ]

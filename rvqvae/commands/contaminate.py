@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
-from rvqvae.commands.record import write_csv
+from rvqvae.io.manifest import write_table
 from rvqvae.io.reading import Inventory, read_source
 from rvqvae.io.sources import Source, open_source
 from rvqvae.progress import Progress, silent
@@ -76,17 +76,20 @@ def contaminate(
     check_outside(out, inliers, outliers)
     settings = {"rate": rate, "total": total, "size": size, "seed": seed}
     sources = {"inliers": str(Path(inliers).resolve()), "outliers": str(Path(outliers).resolve())}
-    with open_source(inliers) as first, open_source(outliers) as second, locked(out) as folder:
-        job = {"job": "contaminate", **sources, **settings}
-        done = folder.claim(job, digest_of(first, second)) and (out / TRUTH).exists()
+    job = {"job": "contaminate", **sources, **settings}
+    with (
+        open_source(inliers) as first,
+        open_source(outliers) as second,
+        locked(out) as folder,
+        folder.job(job, digest_of(first, second), [TRUTH]) as done,
+    ):
         if not done:
             found = _read_alike(first, second, size, workers, progress)
             channels = max(one.side.channels for one in found)
             kinds = [_in_channels(one.images, channels) for one in found]
             mixture = contamination.contaminate(kinds[0], kinds[1], rate, seed, total=total)
             names = _write(out, mixture.images, progress)
-            write_csv(out / TRUTH, COLUMNS, _truth(names, mixture, found))
-            folder.finish()
+            write_table(out / TRUTH, COLUMNS, _truth(names, mixture, found))
     flags = _flags(out / TRUTH)
     return Mixed(out, len(flags), flags.count("true"), done)
 
@@ -105,10 +108,10 @@ def _write(out: Path, images: NDArray[np.uint8], progress: Progress) -> list[str
 
 def _truth(
     names: Sequence[str], mixture: Contaminated, found: Sequence[Inventory]
-) -> Iterator[tuple[str, str, str]]:
+) -> Iterator[tuple[str, bool, str]]:
     for name, outlier, index in zip(names, mixture.is_outlier, mixture.source_index, strict=True):
         origin = found[int(outlier)]
-        yield name, "true" if outlier else "false", origin.entries[origin.rows[index]].path
+        yield name, outlier, origin.entries[origin.rows[index]].path
 
 
 def _read_alike(

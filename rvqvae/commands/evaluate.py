@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rvqvae.commands.folder import check_outside
+from rvqvae.commands.folder import check_file
 from rvqvae.commands.lines import words
 from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import write_json
@@ -75,9 +75,7 @@ def evaluate(
     start, out = time.monotonic(), Path(out)
     if n < MIN_IMAGES:
         raise InputError(f"n={n} is out of range: it must be >= {MIN_IMAGES}")
-    check_outside(out, model, reference, *([outliers] if outliers is not None else []))
-    if out.is_dir():
-        raise InputError(f"{out} is a folder: give a file, such as {out / 'metrics.json'}")
+    check_file(out, "metrics.json", model, reference, *([outliers] if outliers is not None else []))
     estimator, side = load_model(model, device, progress)
     estimator.progress = progress
 

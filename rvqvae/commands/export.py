@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 from urllib.parse import quote
 
-from rvqvae.commands.folder import STATE, WORK, check_outside
-from rvqvae.commands.record import write_csv, write_json
+from rvqvae.commands.folder import STATE, WORK, check_file
+from rvqvae.commands.record import write_json
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import NEAR
-from rvqvae.io.manifest import Row, field_text, number_text, read_manifest
+from rvqvae.io.manifest import Row, read_manifest, write_manifest, write_table
 
 Tool = Literal["fiftyone", "label-studio", "datalab", "croissant"]
 LABELS = """<View>
@@ -87,18 +87,11 @@ def export(
         raise InputError(f"to={to!r} is no tool that is known: give one of {', '.join(get_args(Tool))}")
     out = Path(out)
     found, left_out = _results(Path(results), images)
-    check_outside(out, found.images)
-    if out.is_dir():
-        raise InputError(f"{out} is a folder: give a file")
+    check_file(out, "tasks.json", found.images)
     writers: dict[str, Callable[[Results, Path], str]] = {
         "fiftyone": _fiftyone, "label-studio": _label_studio, "datalab": _datalab, "croissant": _croissant,
     }  # fmt: skip
     return Exported(out, len(found.rows), left_out, writers[to](found, out))
-
-
-def fiftyone_rows(found: Results) -> list[list[str]]:
-    """Of a table that FiftyOne reads as a CSVDataset: absolute path, then the manifest's columns."""
-    return [[str(found.images / row.path), *map(field_text, row[1:])] for row in found.rows]
 
 
 def label_studio_tasks(found: Results) -> list[dict[str, Any]]:
@@ -130,27 +123,17 @@ def _prediction(row: Row, version: str) -> dict[str, Any]:
     return {"model_version": version, "result": [result], **score}
 
 
-def datalab_rows(found: Results) -> list[list[str]]:
+def datalab_row(row: Row) -> list[object]:
     """The columns of cleanlab's Datalab.get_issues(): what is an issue, and scores from 0, the worst, to 1.
 
     https://docs.cleanlab.ai/stable/cleanlab/datalab/guide/issue_type_description.html
     """
-    rows = []
-    for row in found.rows:
-        kinds = row.issues.split("; ")
-        issues = [
-            row.status == "duplicate",
-            row.reason.find(NEAR) >= 0,
-            *(kind in kinds for kind in CLEANVISION),
-        ]
-        rows.append(
-            [
-                row.path, field_text(not row.keep and row.status == "ok"),
-                number_text(1 - row.outlier_probability), field_text(bool(row.suggested_label)),
-                number_text(row.label_probability), *map(field_text, issues),
-            ]
-        )  # fmt: skip
-    return rows
+    kinds = row.issues.split("; ")
+    return [
+        row.path, not row.keep and row.status == "ok", 1 - row.outlier_probability, bool(row.suggested_label),
+        row.label_probability, row.status == "duplicate", NEAR in row.reason,
+        *(kind in kinds for kind in CLEANVISION),
+    ]  # fmt: skip
 
 
 def croissant_metadata(found: Results, manifest: str, digest: str) -> dict[str, Any]:
@@ -197,37 +180,23 @@ CONTEXT: dict[str, Any] = {
     "cr": "http://mlcommons.org/croissant/",
     "dct": "http://purl.org/dc/terms/",
     "conformsTo": "dct:conformsTo",
-    "column": "cr:column",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
+} | {
+    name: f"cr:{name}"
+    for name in (
+        "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes",
+        "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
+        "repeated", "replace", "separator", "source", "subField", "transform",
+    )
+}  # fmt: skip
+"""What Croissant's own writer puts there."""
 
 
 def _fiftyone(found: Results, out: Path) -> str:
-    write_csv(out, ("filepath", *Row._fields[1:]), fiftyone_rows(found))
+    rows = [(found.images / row.path, *row[1:]) for row in found.rows]
+    write_table(out, ("filepath", *Row._fields[1:]), rows)
     kinds = {name: "float" if kind is float else "str" for name, kind in get_type_hints(Row).items()}
     fields = ", ".join(f"{name!r}: {kinds[name]}" for name in Row._fields[1:])
     return (
@@ -248,14 +217,12 @@ def _label_studio(found: Results, out: Path) -> str:
 
 
 def _datalab(found: Results, out: Path) -> str:
-    write_csv(out, DATALAB, datalab_rows(found))
+    write_table(out, DATALAB, map(datalab_row, found.rows))
     return f"pandas.read_csv({str(out)!r}), whose columns are those of Datalab.get_issues()"
 
 
 def _croissant(found: Results, out: Path) -> str:
     import hashlib
-
-    from rvqvae.io.manifest import write_manifest
 
     table = out.with_suffix(".csv")
     write_manifest(table, found.rows)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,14 @@ class Folder:
         state = self._state()
         return state is not None and bool(state["inputs"] == inputs)
 
+    @contextmanager
+    def job(self, job: Mapping[str, Any], inputs: str, results: Iterable[str] = ()) -> Iterator[bool]:
+        """Claim the folder; yield whether the job is done, with ``results``. If not, the block must do it."""
+        done = self.claim(job, inputs) and all((self.path / name).exists() for name in results)
+        yield done
+        if not done:
+            self.finish()
+
     def finish(self) -> None:
         """Note that the claimed job is done, and remove what it kept for that."""
         state = self._state()
@@ -104,19 +112,13 @@ def locked(out: Path) -> Iterator[Folder]:
     if not (out / WORK).is_dir() and _content(out):
         raise InputError(f"{out} is not empty: give a new folder")
     (out / WORK).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / WORK / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(f"{out} is in use by another run: wait for it, or give another folder") from error
     folder = Folder(out)
-    try:
-        yield folder
-    except InputError:
-        folder.forget()
-        raise
-    finally:
-        lock.release()
+    with _alone(out / WORK, f"{out} is in use by another run: wait for it, or give another folder"):
+        try:
+            yield folder
+        except InputError:
+            folder.forget()
+            raise
 
 
 @contextmanager
@@ -127,21 +129,28 @@ def work_beside(out: Path) -> Iterator[Path]:
     """
     work = out.with_name(f".{out.name}.work")
     work.mkdir(parents=True, exist_ok=True)
+    with _alone(work, f"{out} is being written by another run: wait for it, or give another place"):
+        try:
+            for path in work.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+            remove_partial(out.parent, glob.escape(out.name))
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _alone(work: Path, otherwise: str) -> Iterator[None]:
+    """Hold the lock in ``work``; InputError, which says ``otherwise``, if another run does."""
     lock = FileLock(work / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise InputError(
-            f"{out} is being written by another run: wait for it, or give another place"
-        ) from error
+        raise InputError(otherwise) from error
     try:
-        for path in work.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-        remove_partial(out.parent, glob.escape(out.name))
-        yield work
+        yield
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         lock.release()
 
 
@@ -156,6 +165,13 @@ def check_outside(out: Path, *sources: str | Path) -> None:
     for source in map(Path, sources):
         if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
             raise InputError(f"{out} is inside {source}, which is never written to: give another place")
+
+
+def check_file(out: Path, example: str, *sources: str | Path) -> None:
+    """`check_outside` of a file to write; InputError for a folder."""
+    check_outside(out, *sources)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: give a file, such as {out / example}")
 
 
 def digest_of(*sources: str | Path | Source, model: Path | None = None) -> str:

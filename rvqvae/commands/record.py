@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rvqvae.atomic import write_atomically
-from rvqvae.errors import InputError
-from rvqvae.io.manifest import csv_line
-from rvqvae.io.pictures import why
 
 
 def peak_memory() -> float | None:
@@ -26,19 +23,4 @@ def peak_memory() -> float | None:
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Whole or not at all; InputError if the disk refuses."""
-    _write(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """As `write_manifest` writes; InputError if the disk refuses."""
-    text = "".join(csv_line(row) for row in (names, *rows))
-    _write(path, text.encode("utf-8", "surrogateescape"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {why(error)}: make room, or give another place"
-        ) from error
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -82,8 +82,7 @@ def sample(
     if like is not None:
         how["like"] = _shown(like, side)
         job["like"] = hashlib.sha256(how["like"].tobytes()).hexdigest()
-    with locked(out) as folder:
-        done = folder.claim(job, inputs) and (out / GRID).exists()
+    with locked(out) as folder, folder.job(job, inputs, [GRID]) as done:
         if not done:
             images = as_nchw(estimator.sample(n, random_state=seed, **how))
             digits = max(4, len(str(n - 1)))
@@ -91,7 +90,6 @@ def sample(
                 save_png(out / f"{i:0{digits}}.png", image.transpose(1, 2, 0).squeeze())
                 progress("write", i + 1, n)
             save_png(out / GRID, image_grid(images, columns=math.ceil(math.sqrt(n))))
-            folder.finish()
     return Sampled(out, n, out / GRID, done)
 
 

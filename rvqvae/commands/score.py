@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rvqvae.commands.folder import check_outside, digest_of, locked, work_beside
+from rvqvae.commands.folder import check_file, check_outside, digest_of, locked, work_beside
 from rvqvae.commands.read import load_model, model_folder, read_for_model
-from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
-from rvqvae.io.manifest import number_text
+from rvqvae.io.manifest import write_table
 from rvqvae.io.reading import Inventory
 from rvqvae.io.sources import open_source
 from rvqvae.progress import Progress, silent
@@ -80,10 +79,8 @@ def score(
         InputError: for bad input, a damaged model, or an output inside ``images``
     """
     out, maps = Path(out), None if maps is None else Path(maps)
-    for place in (out, maps or out):
-        check_outside(place, images, model)
-    if out.is_dir():
-        raise InputError(f"{out} is a folder: give a file, such as {out / 'scores.csv'}")
+    check_file(out, "scores.csv", images, model)
+    check_outside(maps or out, images, model)
     estimator, side = load_model(model, device, progress)
     if maps is not None:  # What has no networks is refused now, not after the scoring.
         estimator.anomaly_map(np.zeros((1, side.channels, *side.size), np.uint8))
@@ -96,11 +93,10 @@ def score(
         verdicts = score_images(estimator, found.images, progress)
         if maps is not None:
             job = {"job": "maps", "model": str(Path(model).resolve()), "images": str(Path(images).resolve())}
-            with locked(maps) as folder:
-                folder.claim(job, digest_of(source, model=model_folder(model)))
+            inputs = digest_of(source, model=model_folder(model))
+            with locked(maps) as folder, folder.job(job, inputs):
                 _write_maps(estimator, found, maps, progress)
-                folder.finish()
-        write_csv(out, COLUMNS, _rows(found, verdicts))
+        write_table(out, COLUMNS, _rows(found, verdicts))
     unreadable = len(found.entries) - len(found.rows)
     return Scored(out, len(found.entries), unreadable, int(verdicts.is_outlier.sum()), maps)
 
@@ -119,13 +115,13 @@ def score_images(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Pr
     return Verdicts(scores, expit(-scores), scores < estimator.offset_)
 
 
-def _rows(found: Inventory, verdicts: Verdicts) -> list[list[str]]:
-    numbers = [["", "", ""] for _ in found.entries]
-    for row, score, probability, outlier in zip(found.rows, *verdicts, strict=True):
-        numbers[row] = [number_text(score), number_text(probability), "true" if outlier else "false"]
+def _rows(found: Inventory, verdicts: Verdicts) -> list[list[object]]:
+    said: list[tuple[object, ...]] = [("", "", "")] * len(found.entries)
+    for row, *values in zip(found.rows, *verdicts, strict=True):
+        said[row] = tuple(values)
     return [
         [entry.path, entry.status, *values, entry.reason]
-        for entry, values in zip(found.entries, numbers, strict=True)
+        for entry, values in zip(found.entries, said, strict=True)
     ]
 
 

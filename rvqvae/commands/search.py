@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rvqvae.atomic import write_atomically
-from rvqvae.commands.folder import check_outside
+from rvqvae.commands.folder import check_file
 from rvqvae.commands.read import load_model, read_for_model, read_query
-from rvqvae.commands.record import write_csv
 from rvqvae.errors import InputError
 from rvqvae.io.duplicates import same_picture
-from rvqvae.io.manifest import number_text
+from rvqvae.io.manifest import write_table
 from rvqvae.io.pictures import SUFFIXES
 from rvqvae.io.reading import Inventory
 from rvqvae.progress import Progress, silent
@@ -115,9 +114,7 @@ def search(
     out, picture = (None if place is None else Path(place) for place in (out, picture))
     for place in (out, picture):
         if place is not None:
-            check_outside(place, query, images, model)
-            if place.is_dir():
-                raise InputError(f"{place} is a folder: give a file, such as {place / 'matches.csv'}")
+            check_file(place, "matches.csv", query, images, model)
     for name, value, low in (("k", k, 1), ("seed", seed, 0)):
         if value < low:
             raise InputError(f"{name}={value} is out of range: it must be >= {low}")
@@ -138,7 +135,7 @@ def search(
         if picture is not None:
             write_atomically(picture, _picture(asked, found, near))
     if out is not None:
-        write_csv(out, COLUMNS, [_row(match) for match in matches])
+        write_table(out, COLUMNS, matches)
     bad = [e for source in (asked, found) for e in source.entries if e.status == "unreadable"]
     return Searched(matches, len(asked.rows), len(found.entries), len(bad), out, picture)
 
@@ -202,11 +199,6 @@ def _matches(asked: Inventory, found: Inventory, near: Neighbours) -> list[Match
         for i in range(len(asked.rows))
         for rank, (row, distance) in enumerate(zip(near.rows[i], near.distances[i], strict=True), 1)
     ]
-
-
-def _row(match: Match) -> list[str]:
-    duplicate = "true" if match.near_duplicate else "false"
-    return [match.query, str(match.rank), match.path, number_text(match.distance), duplicate]
 
 
 def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:

@@ -51,14 +51,12 @@ def train(
     images, out = Path(images), Path(out)
     check_outside(out, images)
     job = {"job": "train", "images": str(images.resolve()), **options.identity}
-    with open_source(images) as source, locked(out) as folder:
-        done = folder.claim(job, digest_of(source))
+    with open_source(images) as source, locked(out) as folder, folder.job(job, digest_of(source)) as done:
         if done:
             model, _ = load_model(out)
         else:
             found = read_for_fit(source, folder, options, progress)
             model = options.estimator(folder.work, progress).fit(found.images)
             model.save(out, metadata=model_metadata(found.side))
-            folder.finish()
     low, high = model.contamination_interval_
     return Trained(out, float(model.contamination_), (float(low), float(high)), model.verdict_, done)

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast, get_args
 
 import numpy as np
 
-from rvqvae.atomic import replacing, write_atomically
+from rvqvae.atomic import replacing, write_atomically, writing
 from rvqvae.errors import InputError
 from rvqvae.io.ledger import Status
 from rvqvae.io.pictures import why
@@ -52,19 +52,17 @@ NEEDED = 7
 
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> None:
-    """Write rows as CSV; the file appears complete or not at all.
+    """Write rows as `write_table` does."""
+    write_table(path, Row._fields, rows)
+
+
+def write_table(path: str | Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV; the file appears complete or not at all. InputError if the disk refuses.
 
     Names that are not UTF-8 keep their bytes, numbers all their digits; nan is an empty field.
     """
-    lines = [csv_line(Row._fields)]
-    for row in rows:
-        lines.append(csv_line(map(field_text, row)))
-    try:
-        write_atomically(Path(path), "".join(lines).encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {why(error)}: make room, or give another place"
-        ) from error
+    lines = [csv_line(names), *(csv_line(map(field_text, row)) for row in rows)]
+    write_atomically(Path(path), "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def read_manifest(path: str | Path) -> list[Row]:
@@ -119,28 +117,21 @@ def copy_kept(rows: Iterable[Row], source: str | Path | Source, out: str | Path,
     different file in the way, a folder `out` inside `source`, or a failure to write.
     """
     kept, out = to_copy(rows), Path(out)
-    try:
-        with open_source(source) as opened:
+    with writing(out), open_source(source) as opened:
+        if link:
+            check_linkable(opened)
+        if opened.path.is_dir() and out.resolve().is_relative_to(opened.path.resolve()):
+            raise InputError(f"{out} is inside {opened.path}, which is never written to: give another folder")
+        if opened.shape:
+            _put(out / "clean.npz", _rows_as_npz(opened, kept))
+            return len(kept)
+        targets = [_target(out, row.path) for row in kept]
+        for row, target in zip(kept, targets, strict=True):
+            content = _unchanged(opened, row)
             if link:
-                check_linkable(opened)
-            if opened.path.is_dir() and out.resolve().is_relative_to(opened.path.resolve()):
-                raise InputError(
-                    f"{out} is inside {opened.path}, which is never written to: give another folder"
-                )
-            if opened.shape:
-                _put(out / "clean.npz", _rows_as_npz(opened, kept))
-                return len(kept)
-            targets = [_target(out, row.path) for row in kept]
-            for row, target in zip(kept, targets, strict=True):
-                content = _unchanged(opened, row)
-                if link:
-                    _link(target, (opened.path / row.path).absolute())
-                else:
-                    _put(target, content)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written: {why(error)}: make room, or give another folder"
-        ) from error
+                _link(target, (opened.path / row.path).absolute())
+            else:
+                _put(target, content)
     return len(kept)
 
 

@@ -41,7 +41,6 @@ from rvqvae.io.pictures import (
     inspect,
     is_coloured,
     pixel_limit,
-    why,
 )
 from rvqvae.io.sources import Source, open_source, unreadable
 from rvqvae.progress import Progress, silent
@@ -226,21 +225,16 @@ def _keep_in_file(rows: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], pat
 
     They are written, not mapped, because a map on a full disk kills the process.
     """
-    try:
-        with replacing(path, sync=False) as file:
-            _write_header(file, shape)
-            start, count = file.tell(), 0
-            for row in rows:
-                file.write(row.data)
-                count += 1
-            file.seek(0)
-            _write_header(file, (count, *shape[1:]))
-            # NumPy pads its headers so that the first axis can change.
-            assert file.tell() == start
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {why(error)}: make room, or give another place"
-        ) from error
+    with replacing(path, sync=False) as file:
+        _write_header(file, shape)
+        start, count = file.tell(), 0
+        for row in rows:
+            file.write(row.data)
+            count += 1
+        file.seek(0)
+        _write_header(file, (count, *shape[1:]))
+        # NumPy pads its headers so that the first axis can change.
+        assert file.tell() == start
     images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return images
 
