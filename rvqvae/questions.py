@@ -96,6 +96,11 @@ class Inquiry:
         parts = {self._id(place): SAID[value] for place, value in self.said.parts.items()}
         return parts | {row: SAID[value] for row, value in self.said.samples.items()}
 
+    @property
+    def confirmed(self) -> set[str]:
+        """Ids of the groups whose answer was given twice."""
+        return {self._id(place) for place in self.said.confirmed}
+
     def learned(self, cut: float) -> rule.Learned:
         """By rules and answers, where log odds above ``cut`` mean outliers; its log odds are less the cut."""
         if self._last is None or self._last[0] != cut:
@@ -149,6 +154,13 @@ class Inquiry:
                         )
                         del parts[inside]
             old[place] = value
+        # A half is asked about after its whole was mixed, which a reviewed manifest has no place for.
+        wholes = (
+            {half: whole for whole, part in enumerate(self.parts) for half in part.halves} if parts else {}
+        )
+        for place in [*parts]:
+            while (place := wholes.get(place, -1)) >= 0:
+                parts.setdefault(place, 0)
         self._before.append(before)
         self.said, self._last = rule.Answers(parts, samples, frozenset(confirmed)), None
         if (self.learned(cut).log_odds > 0).all():

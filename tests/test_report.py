@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from rvqvae import RobustVQVAE
+from rvqvae.commands.answer import learn_from
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, read_manifest, write_manifest
 from rvqvae.io.reading import read_source
@@ -781,11 +783,12 @@ def test_untouched_export_is_the_manifest_with_columns_for_answers(visit, tmp_pa
         "group_answer",
         "reviewed_probability",
         "run",
+        "group_confirmed",
     ]
     run = data_of((tmp_path / "report.html").read_text())["view"]["run"]
     first = {i: str(place) for place, part in enumerate(PARTS) if part.first for i in part.rows}
     assert [list(row.values())[len(Row._fields) :] for row in rows] == [
-        ["", first.get(i, ""), "", "", run] for i in range(62)
+        ["", first.get(i, ""), "", "", run, ""] for i in range(62)
     ]
 
 
@@ -872,6 +875,46 @@ def test_reviewed_images_are_answers(visit, tmp_path):
     np.testing.assert_allclose(found, expit(learned(Answers({}, {row: -1})).log_odds), atol=1e-3)
     rows = table(page, tmp_path / "reviewed.csv")
     assert [i for i, one in enumerate(rows) if one["answer"]] == [row] and rows[row]["answer"] == "yes"
+
+
+def test_reviewed_images_are_no_questions(visit):
+    page = visit(view=ASKING)
+    page.keyboard.press("n")
+    for key in "kdk":
+        page.keyboard.press(key)
+    assert page.inner_text("#step") == "Question 1 of about 8"
+    page.keyboard.press("q")
+    page.keyboard.press("b")
+    assert page.inner_text("#step") == "Question 2 of about 8"
+
+
+def test_all_that_was_answered_comes_back_from_the_export(visit, tmp_path):
+    near = np.random.default_rng(1).normal(0, 0.3, (300, 6)).astype(np.float32)
+    vectors = np.repeat(VECTORS, 5, axis=0) + near
+    model = RobustVQVAE(epochs=0, random_state=0).fit(vectors)
+    rows = [scored(f"{i}.png", p, model.threshold_) for i, p in enumerate(model.outlier_probability_)]
+    inquiry, cut = model.inquiry_, -model.offset_
+    view = View(model.embedding_, vectors[:, :2], model.groups_, inquiry.rules - cut, cut)
+    page = visit(rows, threshold=model.threshold_, view=view)
+    page.keyboard.press("q")
+    asked = []
+    while len(asked) < 40 and asked.count("sample") < 2:
+        if page.locator("#answered").is_visible():
+            page.click("#ask-further")
+        part, why = page.evaluate("[upcoming[0].part, upcoming[0].why]")
+        asked.append(why)
+        mixed = (len(asked) < 4 and inquiry.parts[part].halves) or asked.count("sample") == 2
+        page.keyboard.press("m" if mixed else "bdb"[len(asked) % 3])
+    said, learned = page.evaluate(
+        "[Object.values(said()).map((each) => [...each]), view.rows.map((_, i) => chanceOf(i))]"
+    )
+    exported(page, tmp_path / "reviewed.csv")
+    learn_from(model, tmp_path / "reviewed.csv", [row.path for row in rows])
+    parts, samples, confirmed = inquiry.said
+    assert [dict(said[0]), dict(said[1]), {*said[2]}] == [parts, samples, confirmed]
+    assert confirmed and {0, 1, -1} == {*parts.values()} and len({*samples.values()}) == 2
+    assert any(not parts[place] and {*inquiry.parts[place].halves} <= {*parts} for place in parts)
+    np.testing.assert_allclose(model.outlier_probability_, learned, atol=1e-3)
 
 
 def test_single_images_are_asked_about_last(visit, tmp_path):

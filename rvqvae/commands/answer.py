@@ -16,7 +16,7 @@ from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, read_manifest, read_table, write_manifest
 from rvqvae.io.sources import Source
 from rvqvae.progress import Progress, silent
-from rvqvae.questions import Key, Said
+from rvqvae.questions import Asking, Key, Said
 from rvqvae.report import update_report
 
 if TYPE_CHECKING:
@@ -63,15 +63,9 @@ def settle(
             f"{len(model.scores_):,}: give the folder of one cleaning"
         )
     names = [rows[i].path for i in good]
-    notes: list[str] = []
+    notes = list[str]()
     if answers is not None:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            read, notes = read_answers(answers, model.inquiry_.run, names)
-            # Given once more, as pages repeat what they were given, an answer is not confirmed.
-            before = model.answers_
-            model.answer({key: said for key, said in read.items() if before.get(key, "") != said})
-        notes += [str(warning.message) for warning in caught]
+        notes = learn_from(model, answers, names)
     if ask:
         progress("ask", 0, 0)
         ask_in_terminal(model, names, source, side)
@@ -114,14 +108,31 @@ def answer_counts(model: RobustVQVAE) -> dict[str, int]:
     return {"groups": len(model.answers_) - images, "images": images}
 
 
-def read_answers(path: str | Path, run: str, names: Sequence[str]) -> tuple[dict[Key, Said], list[str]]:
-    """The answers in a reviewed manifest, about a run whose samples have these ``names``; and contradictions.
+def learn_from(model: Asking, path: str | Path, names: Sequence[str]) -> list[str]:
+    """Let a model learn from a reviewed manifest of its samples; return what must be said of it."""
+    read, confirmed, notes = read_answers(path, model.inquiry_.run, names)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # Pages repeat what they were given; only what they call confirmed was said twice.
+        before = model.answers_
+        model.answer({key: said for key, said in read.items() if before.get(key, "") != said})
+        model.answer({key: read[key] for key in confirmed - model.inquiry_.confirmed})
+    return notes + [str(warning.message) for warning in caught]
+
+
+def read_answers(
+    path: str | Path, run: str, names: Sequence[str]
+) -> tuple[dict[Key, Said], set[str], list[str]]:
+    """The answers in a reviewed manifest, about a run whose samples have these ``names``.
+
+    Also which of them, about groups, were confirmed, and what lines contradict each other.
 
     InputError, with the line, for a missing column, another run, an answer that is none, or an unknown file.
     """
     table = read_table(path, COLUMNS, "give the reviewed.csv that the page exports")
     places = {name: row for row, name in enumerate(names)}
     said: dict[Key, Said] = {}
+    confirmed = set[str]()
     notes = list[str]()
 
     def take(key: Key, word: str) -> None:
@@ -137,16 +148,18 @@ def read_answers(path: str | Path, run: str, names: Sequence[str]) -> tuple[dict
                 "export them from the page of this cleaning"
             )
         if group:
-            take(f"{run}-g{fields['group']}", group)
+            take(key := f"{run}-g{fields['group']}", group)
+            if _said(fields, "group_confirmed", where) == "yes":
+                confirmed.add(key)
         if answer:
             if fields["path"] not in places:
                 raise InputError(f"{where}: {fields['path']!r} is no image that this run learned from")
             take(places[fields["path"]], answer)
-    return said, notes
+    return said, confirmed, notes
 
 
 def _said(fields: Mapping[str, str | None], name: str, where: str) -> str:
-    word = (fields[name] or "").strip().lower()
+    word = (fields.get(name) or "").strip().lower()
     if word and word not in WORDS:
         raise InputError(f"{where}: {words(name)} {word!r} is none: it must be yes, no, mixed or empty")
     return word

@@ -238,13 +238,14 @@ function decideAndGoOn(keep) {
 
 function undo() {
   if (!undoable()) return;
-  const [about, what] = state.history.pop();
+  const undone = state.history.pop();
+  const [about, what] = undone;
   // What is done with one press is undone with one.
   const before = state.history.at(-1);
   if (about === "twins" && what.length === 1 && before?.[0] === "twins" && before[1].length === 1) state.history.pop();
   replay();
   taught();
-  if (about === "part" || about === "sample") {
+  if (isAnswer(undone)) {
     arrange();
     $("effect").textContent = "Undone.";
     say(`Undone. ${$("step").textContent}`);

@@ -63,8 +63,9 @@ function rank() {
 /* ---- Decisions: a history, of which the last word on a row counts ---- */
 
 // Each entry: what it is about, of what, and what becomes of it. Of an "image", or of "twins" or an "issue", which say
-// nothing of whether an image belongs: rows, and true to keep, false to drop, null to leave them to the threshold. Of a "part" of
-// the set or a "sample", by their places: +1 if it does not belong, -1 if it belongs, 0 if that cannot be said.
+// nothing of whether an image belongs: rows, and true to keep, false to drop, null to leave them to the threshold. Of a
+// question about a "part" of the set or a "sample", by their places: +1 if it does not belong, -1 if it belongs, 0 if
+// that cannot be said.
 const state = { by: "probability", threshold: data.threshold, first: 0, history: [...given] };
 const undoable = () => state.history.length > given.length;
 const decisions = new Map();
@@ -78,7 +79,8 @@ function replay() {
     if (about === "part") {
       if (answers.has(what)) confirmed.add(what);
       answers.set(what, value);
-    } else if (about === "sample") skipped.set(what, value);
+    } else if (about === "sample" && !value) skipped.set(what, value);
+    else if (about === "sample") decisions.set(view.rows[what], { about: "image", keep: value < 0 });
     else for (const row of what) {
       decisions.delete(row);
       if (value !== null) decisions.set(row, { about, keep: value });
@@ -101,7 +103,6 @@ function restore() {
     if (!["probability", "rank"].includes(by) || !isProbability(threshold) || !(first >= 0)) return;
     if (!history.every(isEntry)) return;
     Object.assign(state, { by, threshold, first, history });
-    replay();
   } catch {
     // Storage may be refused, empty or foreign: the review then starts afresh.
   }

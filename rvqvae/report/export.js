@@ -31,6 +31,7 @@ function answerColumns() {
     group_answer: (row) => WORDS_OF[answers.get(group.get(row))] ?? "",
     reviewed_probability: (row) => (probability === modelled || Number.isNaN(probability[row]) ? "" : String(probability[row])),
     run: () => data.view?.run ?? "",
+    group_confirmed: (row) => (confirmed.has(group.get(row)) ? "yes" : ""), // said once more, against other answers
   };
 }
 

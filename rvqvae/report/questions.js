@@ -28,6 +28,8 @@ function lesson() {
   return JSON.stringify([groups, samples].map((all) => [...all].filter(([, value]) => value).sort()));
 }
 
+// To a question; an image that was reviewed among the cards was asked about by nobody.
+const isAnswer = ([about]) => about === "part" || about === "sample";
 const chanceOf = (i) => sigmoid(learned.logOdds[i] + data.view.cut);
 
 // What is known now, as probabilities of all; with no other answers than the manifest follows, what it says.
@@ -74,7 +76,7 @@ function paintQuestion() {
   if (over) return;
   const single = question.part < 0;
   const members = membersOf(question);
-  const step = answers.size + confirmed.size + said().samples.size + 1;
+  const step = state.history.filter(isAnswer).length + 1;
   $("step").textContent = step > PLANNED ? `Question ${number(step)}` : `Question ${step} of about ${PLANNED}`;
   $("questions-title").textContent = single ? "Does this one belong?" : "Do these belong?";
   const share = members.reduce((sum, i) => sum + chanceOf(i), 0) / members.length;
@@ -104,9 +106,7 @@ function answer(value) {
   if ($("asked").hidden) return;
   const before = Array.from({ length: count }, (_, row) => keeps(row));
   const { part, sample } = upcoming[0];
-  if (part >= 0) state.history.push(["part", part, value]);
-  else if (value) state.history.push(["image", [view.rows[sample]], value < 0]);
-  else state.history.push(["sample", sample, 0]);
+  state.history.push(part >= 0 ? ["part", part, value] : ["sample", sample, value]);
   replay();
   taught();
   if (view.rows.every((row) => probability[row] > data.threshold)) {
