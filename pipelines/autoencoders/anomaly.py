@@ -22,7 +22,7 @@ WITHIN = 0.02
 class PublishedAE(Autoencoder):
     """The network that the published row is of; rows of 784 values in [0, 1]."""
 
-    epochs: int = 4
+    epochs: int = 16
     batch_size: int = 50
 
     def _network(self, shape: tuple[int, ...]) -> Network:
@@ -64,7 +64,7 @@ def published(bench: Bench) -> Iterator[Row]:
         scores = model.score_samples((new - low) / (high - low))
         found.append(float(roc_auc_score(truth == digit, scores)))
         yield Row(f"AUROC, digit {digit}", found[-1], f"{figure:.3f}", figure - WITHIN, figure + WITHIN)
-    yield Row("AUROC, mean", float(np.mean(found)), f"{np.mean(PUBLISHED):.3f}")
+    yield Row("AUROC, mean", float(np.mean(found)), f"{np.mean(PUBLISHED):.3f}", low=0.88)
 
 
 def one_class(make: Callable[[], Autoencoder]) -> Method:
