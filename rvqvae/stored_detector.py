@@ -123,7 +123,7 @@ def _model(arrays: Arrays, facts: dict[str, Any], shape: tuple[int, ...]) -> Two
     with torch.device("meta"):
         model = TwoCodebookVQVAE(shape, config)
     model.load_state_dict(under(arrays, "model"), assign=True)
-    return model
+    return model.to(memory_format=torch.channels_last)
 
 
 def _prior(arrays: Arrays, facts: dict[str, Any], model: TwoCodebookVQVAE) -> GatedPixelCNN:
