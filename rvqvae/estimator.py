@@ -16,7 +16,7 @@ from scipy.special import expit
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
+from rvqvae.config import ModelConfig, PriorConfig, TrainConfig, usual_epochs, usual_prior_epochs
 from rvqvae.detector import Scorer, detect
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
@@ -45,9 +45,6 @@ FACTS: dict[str, Callable[[Any], Any]] = {
     "offset_": float,
 }
 """What a saved model keeps of the fit, and how each is read back."""
-SEEN = 100_000
-"""Samples that a training shows the autoencoder, and then the prior, by default, so that ten times the data
-cost less than ten times the time."""
 
 
 class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
@@ -64,8 +61,9 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         What images are compared by, beside their pixels: the embedded network, the name of any timm model
         (may be downloaded), "learned" (from the images themselves), or a function as in `extract_features`.
     epochs : int or None
-        Passes over the data; by default as many as show the autoencoder 100,000 samples, from 4 to 20. With 0
-        no network is trained: membership alone, without `sample`, `reconstruct` and `anomaly_map`.
+        Passes over the data; by default as many as show the autoencoder 8,000 images of 64 x 64 (or 43,000 of
+        28 x 28, or 100,000 vectors), from 2 to 20. With 0 no network is trained: membership alone, without
+        `sample`, `reconstruct` and `anomaly_map`.
     prior_epochs : int or None
         Passes of the PixelCNN that `sample` draws from, which the first `sample` fits; 0 for none; by default
         100,000 grids, 4 to 16.
@@ -367,15 +365,15 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         rate = plain(self.learning_rate)
         if not isinstance(rate, Real):
             raise InputError(f"learning_rate={rate!r} is no number: leave it out")
-        epochs = _passes(SEEN, n, 20) if self.epochs is None else self._whole("epochs")
-        if epochs == 0 and least:
-            epochs = _passes(SEEN, n, 20)
+        epochs = None if self.epochs is None else self._whole("epochs")
+        if epochs is None or (epochs == 0 and least):
+            epochs = usual_epochs(n, self.shape_)
         train = TrainConfig(
             max(epochs, 1) if epochs >= 0 else epochs,
             batch_size=self._whole("batch_size"),
             learning_rate=float(rate),
         )
-        passes = _passes(SEEN, n, 16) if self.prior_epochs is None else self._whole("prior_epochs")
+        passes = usual_prior_epochs(n) if self.prior_epochs is None else self._whole("prior_epochs")
         if passes < 0:
             raise InputError(f"prior_epochs={passes} is out of range: it must be >= 0")
         return model, train if epochs else None, PriorConfig(epochs=passes) if passes else None
@@ -385,10 +383,6 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         if not isinstance(value, Integral):
             raise InputError(f"{name}={value!r} is no whole number: leave it out, or give an int")
         return int(value)
-
-
-def _passes(seen: int, n: int, most: int) -> int:
-    return max(4, min(most, round(seen / n)))
 
 
 def _share(contamination: object) -> float | None:

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.recipes import load
-from rvqvae.config import ModelConfig, TrainConfig
+from rvqvae.config import ModelConfig, TrainConfig, usual_epochs
 from rvqvae.errors import InputError
 from rvqvae.membership import Membership
 from rvqvae.vqvae.inference import (
@@ -179,3 +181,18 @@ def test_bad_input_is_refused(data):
 def test_values_out_of_range_name_the_limit(name, value):
     with pytest.raises(InputError, match=name):
         TrainConfig(**{name: value})
+
+
+@given(n=st.integers(2, 10**7), side=st.integers(8, 256))
+def test_how_much_a_training_shows_by_default(n, side):
+    epochs = usual_epochs(n, (3, side, side))
+    assert 2 <= usual_epochs(10 * n, (1, side, side)) <= epochs <= 20
+    if 2 < epochs < 20:
+        assert 0.75 < epochs * n * side**2 / 2**25 < 1.25  # As many pixels, whatever the set.
+
+
+@pytest.mark.parametrize(
+    ("n", "shape", "epochs"), [(800, (3, 64, 64), 10), (10_000, (1, 28, 28), 4), (10_000, (30,), 10)]
+)
+def test_the_default_passes_of_some_sets(n, shape, epochs):
+    assert usual_epochs(n, shape) == epochs

@@ -30,7 +30,8 @@ class FitOptions:
     """What images are compared by: the embedded network, learned (from the images themselves), the name of
     any timm model, whose weights are then downloaded, or a .safetensors file of one."""
     epochs: int | None = None
-    """Passes over the images; by default 20, fewer above 5,000 images, down to 4; 0 trains no network."""
+    """Passes over the images; by default as many as show 8,000 images of 64 x 64, from 2 to 20; 0 trains no
+    network."""
     prior_epochs: int | None = None
     """Passes over what the kept images are made of, when they are first sampled; 0 leaves sampling out; by
     default 16, fewer above 6,250 images, down to 4."""
