@@ -28,9 +28,15 @@ Said = bool | None
 VALUES: dict[Said, int] = {True: -1, False: 1, None: 0}
 SAID = {value: said for said, value in VALUES.items()}
 EXAMPLES = 12
-DOUBT_AFTER = ((5, -3.5, 2.8), (28, -6.0, 1.25))
+DOUBT_AFTER = ((3, -3.5, 2.4), (8, -4.0, 1.6), (28, -5.0, 1.25))
 """Answers, and by how many nats all log odds of what was not answered may then be off together: measured on
 the development scenarios as `rate_interval` tells."""
+FEW = 8
+"""Answers up to which none is taken for a wrong one."""
+NOTHING_FOUND = ((3, -3.5, 2.4), (16, -5.0, 1.0))
+"""The same where all answers but one, which may be wrong, say that what was asked about belongs. The most
+suspicious is asked about first: after 16 answers and more this held of every clean development scenario, and
+of 1 in 124 with outliers."""
 
 
 class Question(NamedTuple):
@@ -181,11 +187,18 @@ class Inquiry:
         """95 % interval of the contamination, with ``doubt`` of the rules as in `rate_interval`.
 
         Of the samples that were answered a few may be wrong; of all others, those in answered groups too, the
-        doubt shrinks with the number of answers. On the development scenarios, two answers in a hundred
-        wrong, it holds the truth in .95 of the sets after 5 answers, .95 after 28, .97 after 58.
+        doubt shrinks with the number of answers, and faster where they find nothing foreign. On every second
+        development scenario, two answers in a hundred wrong, it holds the truth in .94 of the sets after 5
+        answers, .97 after 8, .96 after 28, .95 after 58, at a median width of .22, .18, .03 and .01.
         """
-        counts, low, high = zip((0, *doubt), *DOUBT_AFTER, strict=True)
-        answers = len(self.said.parts) + len(self.said.samples)
+        said = [*self.said.parts.values(), *self.said.samples.values()]
+        count, after = len(said), DOUBT_AFTER
+        if sum(value >= 0 for value in said) <= (count >= FEW):
+            # Whoever keeps what looks usual, as in a review, has not looked where outliers would be.
+            usual = np.median(self.rules)
+            count, after = sum(self.rules[row] >= usual for row in self.said.samples), NOTHING_FOUND
+            count += len(self.said.parts)
+        counts, low, high = zip((0, *doubt), *after, strict=True)
         odds = self.learned(cut).log_odds + cut
         known = [row for row, value in self.said.samples.items() if value]
         foreign = sum(self.said.samples[row] > 0 for row in known)
@@ -194,7 +207,7 @@ class Inquiry:
         if not len(rest):
             return Interval(foreign / len(odds), foreign / len(odds))
         ends = rate_interval(
-            rest, (float(np.interp(answers, counts, low)), float(np.interp(answers, counts, high)))
+            rest, (float(np.interp(count, counts, low)), float(np.interp(count, counts, high)))
         )
         return Interval(
             (max(foreign - wrong, 0) + ends.low * len(rest)) / len(odds),

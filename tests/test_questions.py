@@ -20,6 +20,7 @@ from rvqvae.commands.terminal import ask_in_terminal, half_blocks
 from rvqvae.io.pictures import Side
 from rvqvae.io.sources import open_source
 from rvqvae.membership.answers import Quantised
+from rvqvae.membership.decision import Interval
 from rvqvae.questions import EXAMPLES, Inquiry, outlook
 
 KINDS, FOREIGN = 6, 5
@@ -346,3 +347,21 @@ def test_a_wrong_answer_about_a_sample_does_not_end_the_doubt():
     assert low == 0 < high < 0.2
     inquiry.answer({row: row >= 200 for row in range(500)}, 0.0)
     assert inquiry.interval(0.0, (-2.0, 2.0)) == (0.4, 0.4)
+
+
+def test_the_doubt_ends_sooner_where_the_suspicious_all_belong(monkeypatch):
+    doubts = []
+    monkeypatch.setattr(
+        "rvqvae.questions.rate_interval", lambda odds, doubt: doubts.append(doubt) or Interval(0, 0)
+    )
+    vectors = Quantised.of(np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32))
+    suspicious, usual = (dict.fromkeys(range(start, start + 16), True) for start in (480, 0))
+    for wrong in ({}, {490: False}, {490: False, 491: False}):
+        inquiry = Inquiry(vectors, np.arange(500) // 50, np.linspace(-8, -2, 500))
+        inquiry.answer(suspicious | wrong, 0.0)
+        inquiry.interval(0.0, (-2.0, 4.0))
+    inquiry = Inquiry(vectors, np.arange(500) // 50, np.linspace(-8, -2, 500))
+    inquiry.answer(usual, 0.0)
+    inquiry.interval(0.0, (-2.0, 4.0))
+    (_, nothing), (_, one), (_, two), (_, not_looked_at) = doubts
+    assert nothing == one < two < not_looked_at == 4.0  # one answer may be wrong
