@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_choice, check_number, check_whole
 
 SEEN = 100_000
 """Vectors that a training shows the autoencoder by default, and grids of codes the prior."""
@@ -28,11 +28,6 @@ def usual_epochs(n: int, shape: tuple[int, ...]) -> int:
 def usual_prior_epochs(n: int) -> int:
     """Passes of the prior over the grids of ``n`` samples."""
     return max(4, min(16, round(SEEN / n)))
-
-
-def _require(ok: bool, name: str, value: object, limit: str) -> None:
-    if not ok:
-        raise InputError(f"{name}={value!r} is out of range: it must be {limit}")
 
 
 @dataclass(frozen=True)
@@ -62,19 +57,16 @@ class ModelConfig:
     deviation as the abstract asks. Plain is the default because it reconstructs better (`Codebook`)."""
 
     def __post_init__(self) -> None:
-        _require(self.channels >= 4, "channels", self.channels, ">= 4")
-        _require(self.residual_blocks >= 0, "residual_blocks", self.residual_blocks, ">= 0")
-        _require(1 <= self.downsampling <= 5, "downsampling", self.downsampling, "from 1 to 5")
-        _require(self.code_dim >= 1, "code_dim", self.code_dim, ">= 1")
-        _require(self.inlier_codes >= 2, "inlier_codes", self.inlier_codes, ">= 2")
-        _require(self.outlier_codes >= 2, "outlier_codes", self.outlier_codes, ">= 2")
-        _require(self.commitment >= 0, "commitment", self.commitment, ">= 0")
-        _require(0 < self.decay < 1, "decay", self.decay, "between 0 and 1")
-        _require(self.bottleneck in ("hard", "soft"), "bottleneck", self.bottleneck, "'hard' or 'soft'")
-        _require(
-            self.distance in ("euclidean", "inverse_std"), "distance", self.distance,
-            "'euclidean' or 'inverse_std'",
-        )  # fmt: skip
+        check_whole("channels", self.channels, 4)
+        check_whole("residual_blocks", self.residual_blocks, 0)
+        check_whole("downsampling", self.downsampling, 1, 5)
+        check_whole("code_dim", self.code_dim, 1)
+        check_whole("inlier_codes", self.inlier_codes, 2)
+        check_whole("outlier_codes", self.outlier_codes, 2)
+        check_number("commitment", self.commitment, 0)
+        check_number("decay", self.decay, 0, 1, above=True, below=True)
+        check_choice("bottleneck", self.bottleneck, ("hard", "soft"))
+        check_choice("distance", self.distance, ("euclidean", "inverse_std"))
 
 
 @dataclass(frozen=True)
@@ -97,16 +89,13 @@ class TrainConfig:
     """Who decides the sets: our rule, the abstract's (reconstruction error), or nobody (plain VQ-VAE)."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
-        _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, ">= 0")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, ">= 1")
-        _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "in (0, 1]")
-        _require(0 < self.outlier_weight <= 1, "outlier_weight", self.outlier_weight, "in (0, 1]")
-        _require(self.perceptual >= 0, "perceptual", self.perceptual, ">= 0")
-        _require(
-            self.membership in ("robust", "literal", "all"), "membership", self.membership,
-            "'robust', 'literal' or 'all'",
-        )  # fmt: skip
+        check_whole("epochs", self.epochs, 1)
+        check_whole("warmup_epochs", self.warmup_epochs, 0)
+        check_whole("batch_size", self.batch_size, 1)
+        check_number("learning_rate", self.learning_rate, 0, 1, above=True)
+        check_number("outlier_weight", self.outlier_weight, 0, 1, above=True)
+        check_number("perceptual", self.perceptual, 0)
+        check_choice("membership", self.membership, ("robust", "literal", "all"))
 
 
 @dataclass(frozen=True)
@@ -131,12 +120,12 @@ class PriorConfig:
     """Peak learning rate of AdamW (one-cycle cosine)."""
 
     def __post_init__(self) -> None:
-        _require(self.channels >= 4, "channels", self.channels, ">= 4")
-        _require(self.layers >= 1, "layers", self.layers, ">= 1")
-        _require(self.kernel_size >= 3 and self.kernel_size % 2 == 1, "kernel_size", self.kernel_size,
-                 "odd and >= 3")  # fmt: skip
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _require(self.groups >= 0, "groups", self.groups, ">= 0")
-        _require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, ">= 1")
-        _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "in (0, 1]")
+        check_whole("channels", self.channels, 4)
+        check_whole("layers", self.layers, 1)
+        if check_whole("kernel_size", self.kernel_size, 3) % 2 == 0:
+            raise InputError(f"kernel_size={self.kernel_size} is even: it must be odd and >= 3")
+        check_number("dropout", self.dropout, 0, 1, below=True)
+        check_whole("groups", self.groups, 0)
+        check_whole("epochs", self.epochs, 1)
+        check_whole("batch_size", self.batch_size, 1)
+        check_number("learning_rate", self.learning_rate, 0, 1, above=True)

@@ -6,13 +6,13 @@ The rate is outliers / total throughout.
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 
 RandomState = int | np.random.Generator | np.random.RandomState | None
 
@@ -47,8 +47,8 @@ def contaminate(
     inliers, outliers = np.asarray(inliers), np.asarray(outliers)
     if not isinstance(rate, Real) or not 0 <= rate < 1:  # NaN fails the comparison
         raise InputError(f"rate={rate!r} is out of range: outliers / total must be at least 0 and below 1")
-    if total is not None and (not isinstance(total, Integral) or total < 1):
-        raise InputError(f"total={total!r} is out of range: it must be an integer >= 1")
+    if total is not None:
+        check_whole("total", total)
     if inliers.ndim == 0 or outliers.ndim == 0 or inliers.shape[1:] != outliers.shape[1:]:
         raise InputError(
             f"inliers of shape {inliers.shape} and outliers of shape {outliers.shape} differ after the first "

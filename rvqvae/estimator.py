@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +19,11 @@ from sklearn.utils.validation import check_is_fitted
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig, usual_epochs, usual_prior_epochs
 from rvqvae.detector import Scorer, detect
 from rvqvae.devices import usable_device
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_number, check_whole
 from rvqvae.estimator_base import OF_THIS_MACHINE, SampleEstimator
 from rvqvae.features.pretrained import Backbone
 from rvqvae.io.arrays import release_pages
-from rvqvae.io.samples import draw_seed, form_of, in_form, plain
+from rvqvae.io.samples import draw_seed, form_of, in_form
 from rvqvae.membership import Membership, cut_at, verdict_of
 from rvqvae.model_card import Card, write_card
 from rvqvae.model_folder import Stored, under
@@ -132,13 +132,14 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
     def fit(self, X: ArrayLike, y: object = None) -> RobustVQVAE:
         """Learn from uint8 images (N,H,W), (N,H,W,3) or (N,1|3,H,W), or a float matrix (N, d); no labels."""
         share, device = _share(self.contamination), usable_device(self.device)
+        caution = check_number("caution", self.caution, 0, above=True)
         seed = draw_seed(self.random_state)
         if not (isinstance(self.features, str) or callable(self.features)):
             raise InputError(f"features={self.features!r} is neither a name nor a function: leave it out")
         samples = self._samples(X, reset=True)
         _, train, _ = self._configs(len(samples))
         found = detect(
-            samples, contamination=share, caution=self._caution(), backbone=self.features, seed=seed,
+            samples, contamination=share, caution=caution, backbone=self.features, seed=seed,
             progress=self.progress, device=device,
         )  # fmt: skip
         self._scorer: Scorer = found.scorer
@@ -340,49 +341,32 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
             config = None if codes is None else self._configs(len(codes.grids))[2]
             if codes is None or config is None:
                 raise InputError("sample needs a prior, which prior_epochs=0 leaves out: fit with another")
+            tell = self.progress or silent
             self._prior = fit_code_prior(
                 model, codes.grids.long(), config, seed=self._seed_, weights=codes.weights,
-                report=self._told(config), device=usable_device(self.device),
+                report=lambda epoch, _: tell("prior", epoch + 1, config.epochs),
+                device=usable_device(self.device),
             )  # fmt: skip
         return self._prior
-
-    def _caution(self) -> float:
-        if not isinstance(self.caution, Real) or not 0 < float(self.caution) < np.inf:
-            raise InputError(f"caution={self.caution!r} is out of range: it must be above 0")
-        return float(self.caution)
-
-    def _told(self, prior: PriorConfig | None) -> Callable[[int, Any], None]:
-        tell, epochs = self.progress or silent, prior.epochs if prior else 0
-        return lambda epoch, _: tell("prior", epoch + 1, epochs)
 
     def _configs(self, n: int, least: int = 0) -> tuple[ModelConfig, TrainConfig | None, PriorConfig | None]:
         """For ``n`` samples; no training with ``epochs=0``, but where at ``least`` one epoch is wanted."""
         model = ModelConfig(
-            channels=self._whole("channels"), code_dim=self._whole("code_dim"),
-            inlier_codes=self._whole("inlier_codes"), outlier_codes=self._whole("outlier_codes"),
-            bottleneck=self.bottleneck,
+            channels=check_whole("channels", self.channels), code_dim=check_whole("code_dim", self.code_dim),
+            inlier_codes=check_whole("inlier_codes", self.inlier_codes),
+            outlier_codes=check_whole("outlier_codes", self.outlier_codes), bottleneck=self.bottleneck,
         )  # fmt: skip
-        rate = plain(self.learning_rate)
-        if not isinstance(rate, Real):
-            raise InputError(f"learning_rate={rate!r} is no number: leave it out")
-        epochs = None if self.epochs is None else self._whole("epochs")
+        epochs = None if self.epochs is None else check_whole("epochs", self.epochs, 0)
         if epochs is None or (epochs == 0 and least):
             epochs = usual_epochs(n, self.shape_)
         train = TrainConfig(
-            max(epochs, 1) if epochs >= 0 else epochs,
-            batch_size=self._whole("batch_size"),
-            learning_rate=float(rate),
+            max(epochs, 1),
+            batch_size=check_whole("batch_size", self.batch_size),
+            learning_rate=check_number("learning_rate", self.learning_rate, 0, 1, above=True),
         )
-        passes = usual_prior_epochs(n) if self.prior_epochs is None else self._whole("prior_epochs")
-        if passes < 0:
-            raise InputError(f"prior_epochs={passes} is out of range: it must be >= 0")
+        given = self.prior_epochs
+        passes = usual_prior_epochs(n) if given is None else check_whole("prior_epochs", given, 0)
         return model, train if epochs else None, PriorConfig(epochs=passes) if passes else None
-
-    def _whole(self, name: str) -> int:
-        value = getattr(self, name)
-        if not isinstance(value, Integral):
-            raise InputError(f"{name}={value!r} is no whole number: leave it out, or give an int")
-        return int(value)
 
 
 def _share(contamination: object) -> float | None:

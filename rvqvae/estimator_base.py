@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
-from rvqvae.io.samples import LARGEST, are_images, form_of, plain
+from rvqvae.io.samples import are_images, check_values, form_of, plain
 from rvqvae.model_folder import Stored, complete, read_model, write_model
 
 OF_THIS_MACHINE = ("device", "directory", "progress")
@@ -124,8 +124,7 @@ class SampleEstimator(BaseEstimator):
             self, X, dtype=kinds, reset=reset, ensure_min_samples=2 if reset else 1,
             ensure_all_finite=self._finite,
         )  # fmt: skip
-        if (largest := np.nanmax(np.abs(vectors), initial=0)) > LARGEST:
-            raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
+        check_values(vectors)
         return np.asarray(vectors, np.float32)
 
 

@@ -24,7 +24,7 @@ FORMAT = 3
 ARRAYS, FACTS = "model.safetensors", "model.json"
 NEXT = f"{ARRAYS}.next"
 """Where new arrays wait until model.json names them: at no moment is the folder without a whole model."""
-LARGEST = {ARRAYS: 2**32, FACTS: 2**26}
+MAX_BYTES = {ARRAYS: 2**32, FACTS: 2**26}
 """Bytes of the files of a model, which are read into memory whole."""
 
 
@@ -85,7 +85,7 @@ def check_shapes(arrays: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, .
 def _facts(path: Path) -> dict[str, Any]:
     if not (path / FACTS).is_file():
         raise InputError(f"{path} is not a model folder: it has no {FACTS}")
-    _check_size(path / FACTS, LARGEST[FACTS])
+    _check_size(path / FACTS, MAX_BYTES[FACTS])
     try:
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
         version = facts["format"]
@@ -102,7 +102,7 @@ def _facts(path: Path) -> dict[str, Any]:
 def _arrays(path: Path, digest: str) -> bytes:
     for name in (ARRAYS, NEXT):
         if (path / name).is_file():
-            _check_size(path / name, LARGEST[ARRAYS])
+            _check_size(path / name, MAX_BYTES[ARRAYS])
             content = (path / name).read_bytes()
             if hashlib.sha256(content).hexdigest() == digest:
                 return content

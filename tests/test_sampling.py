@@ -8,7 +8,7 @@ from rvqvae import RobustVQVAE
 from rvqvae.config import PriorConfig
 from rvqvae.errors import InputError
 from rvqvae.priors import GatedPixelCNN
-from rvqvae.priors.sampling import BLOCK, MOST, accepted, groups_of
+from rvqvae.priors.sampling import BATCH, MAX_DRAWN, accepted, groups_of
 
 CENTRES = np.array([[6, 0, 0, 0], [0, 6, 0, 0], [0, 0, 6, 0]])
 
@@ -100,7 +100,7 @@ def own(samples):
 
 
 @pytest.mark.parametrize("limit", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("n", [1, BLOCK, BLOCK + 1, 700])
+@pytest.mark.parametrize("n", [1, BATCH, BATCH + 1, 700])
 def test_all_that_pass_are_kept_in_order(n, limit):
     found = accepted(numbers, own, n, limit, 0)
     assert found.shape == (n, 1) and found.max() <= limit
@@ -118,7 +118,7 @@ def test_rejection_gives_up_with_a_clear_error():
 
     with pytest.raises(InputError, match=r"of 5,120 samples .* at most 1e-05.*raise max_outlier_probability"):
         accepted(drawing, own, 10, 1e-5, 0)
-    assert sum(drawn) == MOST * BLOCK
+    assert sum(drawn) == MAX_DRAWN * BATCH
 
 
 def test_an_estimator_rejects_its_own_doubts(plain):

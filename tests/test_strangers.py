@@ -290,7 +290,7 @@ def test_a_tar_whose_headers_go_in_circles(tmp_path):
 
 
 def test_parquet_of_more_rows_than_the_limit(tmp_path, monkeypatch, little_memory):
-    monkeypatch.setattr("rvqvae.io.shards.MOST_ROWS", 10**5)
+    monkeypatch.setattr("rvqvae.io.shards.MAX_ROWS", 10**5)
     parquet.write_table(pa.table({"image": pa.nulls(10**5 + 1, pa.binary())}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="tells of 100,001 rows, above the limit of 100,000"):
         read_source(tmp_path / "a.parquet")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -27,14 +25,14 @@ from rvqvae.clustering.training import (
     train,
 )
 from rvqvae.devices import usable_device
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_number, check_whole
 from rvqvae.estimator_base import SampleEstimator
 from rvqvae.io.samples import draw_seed
 from rvqvae.model_folder import Stored, under
 from rvqvae.optimization import generator_of
 from rvqvae.progress import Progress, silent
 
-STEPS, FEWEST, MOST = 6000, 10, 200
+STEPS, MIN_EPOCHS, MAX_EPOCHS = 6000, 10, 200
 """Steps that the default number of epochs makes, and its limits."""
 
 
@@ -99,7 +97,7 @@ class SelfAugmented(SampleEstimator):
     def _settings(self, n: int) -> Settings:
         epochs = self.epochs
         if epochs is None:
-            epochs = min(MOST, max(FEWEST, math.ceil(STEPS / (n // min(self.batch_size, n)))))
+            epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(STEPS / (n // min(self.batch_size, n)))))
         return Settings(
             augmentations=tuple(self.augmentations), information=self.information, radius=self.radius,
             neighbour=self.neighbour, epochs=epochs, batch_size=self.batch_size,
@@ -131,16 +129,17 @@ class SelfAugmented(SampleEstimator):
     def _check_parameters(self) -> None:
         fewest = {"neighbour": 1, "batch_size": 2} | ({} if self.epochs is None else {"epochs": 1})
         for name, least in fewest.items():
-            _check_whole(name, getattr(self, name), least)
+            check_whole(name, getattr(self, name), least)
         for width in self.hidden:
-            _check_whole("a width in hidden", width, 1)
+            check_whole("a width in hidden", width)
         for name in ("information", "radius", "weight_decay"):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-                raise InputError(f"{name}={value!r} is out of range: it must be a number >= 0")
-        if not isinstance(self.learning_rate, Real) or not 0 < self.learning_rate < 1:
-            raise InputError(f"learning_rate={self.learning_rate!r} is out of range: it must be in (0, 1)")
-        _check_augmentations(self.augmentations)
+            check_number(name, getattr(self, name), 0)
+        check_number("learning_rate", self.learning_rate, 0, 1, above=True, below=True)
+        given = self.augmentations
+        if isinstance(given, str) or len(set(given)) < len(given) or not set(given) <= set(AUGMENTATIONS):
+            raise InputError(
+                f"augmentations={given!r}: give a tuple of {', '.join(map(repr, AUGMENTATIONS))}, each once"
+            )
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -203,9 +202,8 @@ class IMSAT(ClusterMixin, SelfAugmented):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        _check_whole("n_clusters", self.n_clusters, 1)
-        if not isinstance(self.balance, Real) or not 1 <= float(self.balance) < math.inf:
-            raise InputError(f"balance={self.balance!r} is out of range: it must be a number >= 1")
+        check_whole("n_clusters", self.n_clusters)
+        check_number("balance", self.balance, 1)
 
     def _check_samples(self, samples: NDArray[Any]) -> None:
         super()._check_samples(samples)
@@ -265,7 +263,7 @@ class IMSATHash(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SelfAugmented
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        _check_whole("n_bits", self.n_bits, 1)
+        check_whole("n_bits", self.n_bits)
 
 
 def hamming_distances(queries: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -285,15 +283,3 @@ def _checked(distances: ArrayLike, n: int) -> torch.Tensor:
             "finite and >= 0"
         )
     return values
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name}={value!r} is out of range: it must be a whole number >= {least}")
-
-
-def _check_augmentations(names: Sequence[str]) -> None:
-    if isinstance(names, str) or len(set(names)) < len(names) or not set(names) <= set(AUGMENTATIONS):
-        raise InputError(
-            f"augmentations={names!r}: give a tuple of {', '.join(map(repr, AUGMENTATIONS))}, each once"
-        )

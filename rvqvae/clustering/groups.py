@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rvqvae.clustering.estimators import IMSAT
 from rvqvae.progress import Progress
 
-MOST, FEWEST = 20, 25
+MAX_GROUPS, MIN_GROUP = 20, 25
 """Groups by default, and images for each at least."""
-WIDTH, STEPS, SLOWEST, MANY = 200, 600, 4, 150
+WIDTH, STEPS, MIN_EPOCHS, MAX_EPOCHS = 200, 600, 4, 150
 """Of the two layers of the network; steps of the training, and its epochs, at least and at most. On 2,500
 digits and clothes, 20 groups in seconds: more of each finds nothing better."""
 
@@ -32,7 +32,7 @@ class Groups(NamedTuple):
 
 def default_groups(n: int) -> int:
     """How many groups ``n`` images are divided into unless something else is asked for."""
-    return max(2, min(MOST, n // FEWEST))
+    return max(2, min(MAX_GROUPS, n // MIN_GROUP))
 
 
 def find_groups(
@@ -53,10 +53,10 @@ def find_groups(
     """
     n = len(vectors)
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-    batch = max(FEWEST, min(250, len(rows) // 5))
+    batch = max(MIN_GROUP, min(250, len(rows) // 5))
     model = IMSAT(
         n_clusters=n_groups, hidden=(WIDTH, WIDTH), learning_rate=5e-3, batch_size=batch,
-        epochs=min(MANY, max(SLOWEST, round(STEPS / max(1, len(rows) // batch)))),
+        epochs=min(MAX_EPOCHS, max(MIN_EPOCHS, round(STEPS / max(1, len(rows) // batch)))),
         random_state=seed, device=device, progress=progress,
     )  # fmt: skip
     p = model.fit(vectors[rows]).predict_proba(vectors)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rvqvae.commands.folder import Folder, check_outside, locked
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, some_of
 from rvqvae.io.left_out import LeftOut
 from rvqvae.io.manifest import Row, copy_kept, read_manifest, to_copy
 from rvqvae.io.sources import Source, open_source
@@ -42,10 +42,9 @@ class Applied(NamedTuple):
                 f"{self.duplicates:,} of them are exact duplicates, kept because the manifest says so."
             )
         if self.unreadable:
-            shown = ", ".join(self.unreadable[:NAMED]) + (", ..." if len(self.unreadable) > NAMED else "")
             lines.append(
                 f"{len(self.unreadable):,} that the manifest keeps cannot be read as images, and are not "
-                f"copied: {shown}."
+                f"copied: {some_of(self.unreadable, NAMED)}."
             )
         return lines + self.left_out.lines(copied=True)
 

@@ -72,7 +72,7 @@ class Call(NamedTuple):
     quiet: bool
 
 
-SHOWN = {
+OUTPUT_FLAGS = {
     "json": "print what was done as one line of JSON",
     "quiet": "print nothing but errors",
     "verbose": "print where an error comes from",
@@ -134,11 +134,11 @@ def _command_parser(command: str) -> ArgumentParser:
     parser.add_argument(
         "--config", action="config", metavar="YAML", help="file with some of the values below"
     )
-    for name, help in SHOWN.items():
+    for name, help in OUTPUT_FLAGS.items():
         parser.add_argument(f"--{name}", action="store_true", help=help)
-    told = {param.arg_name: param.description for param in parse_from_object(function).params}
+    described = {param.arg_name: param.description for param in parse_from_object(function).params}
     for flag in _flags(function):
-        help = told.get(flag.name) or DESCRIBED[flag.name]
+        help = described.get(flag.name) or DESCRIBED[flag.name]
         names = [f"-{flag.name}"] if flag.name in LONG else []
         names.append(f"--{flag.key.replace('_', '-')}")
         if flag.positional:

@@ -18,7 +18,7 @@ from rvqvae.commands.options import FitOptions
 from rvqvae.commands.read import read_for_fit, status_counts
 from rvqvae.commands.record import peak_memory, write_json
 from rvqvae.devices import usable_device
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 from rvqvae.io.manifest import write_table
 from rvqvae.io.reading import Inventory
 from rvqvae.io.sources import Source, open_source
@@ -84,8 +84,8 @@ def cluster(
     images, out = Path(images), Path(out)
     options = FitOptions(size=size, seed=seed, device=device, workers=workers)
     check_outside(out, images)
-    if clusters is not None and clusters < 2:
-        raise InputError(f"clusters={clusters} is out of range: it must be >= 2")
+    if clusters is not None:
+        check_whole("clusters", clusters, 2)
     job = {"job": "cluster", "images": str(images.resolve()), "clusters": clusters}
     job |= {"size": options.size, "seed": options.seed}
     with open_source(images) as source, locked(out) as folder:

@@ -14,7 +14,7 @@ from rvqvae.commands.lines import words
 from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import write_json
 from rvqvae.commands.score import score_images
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 from rvqvae.io.arrays import as_nchw
 from rvqvae.model_card import versions
 from rvqvae.progress import Progress, silent
@@ -73,8 +73,7 @@ def evaluate(
     from rvqvae.metrics import generation_metrics
 
     start, out = time.monotonic(), Path(out)
-    if n < MIN_IMAGES:
-        raise InputError(f"n={n} is out of range: it must be >= {MIN_IMAGES}")
+    check_whole("n", n, MIN_IMAGES)
     check_file(out, "metrics.json", model, reference, *([outliers] if outliers is not None else []))
     estimator, side = load_model(model, device, progress)
     estimator.progress = progress

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from rvqvae.commands.folder import STATE, WORK, check_file
 from rvqvae.commands.record import write_json
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_choice, check_whole
 from rvqvae.io.ledger import NEAR
 from rvqvae.io.manifest import Row, read_manifest, write_manifest, write_table
 
@@ -81,10 +81,8 @@ def export(
     Raises:
         InputError: for a folder that holds no cleaning, and for images in no folder
     """
-    if seed < 0:
-        raise InputError(f"seed={seed} is out of range: it must be >= 0")
-    if to not in get_args(Tool):
-        raise InputError(f"to={to!r} is no tool that is known: give one of {', '.join(get_args(Tool))}")
+    check_whole("seed", seed, 0)
+    check_choice("to", to, get_args(Tool))
     out = Path(out)
     found, left_out = _results(Path(results), images)
     check_file(out, "tasks.json", found.images)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rvqvae.config import TrainConfig
 from rvqvae.devices import usable_device
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 from rvqvae.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class FitOptions:
             raise InputError(f"contamination={rate!r} is out of range: it must be 'auto' or from 0 to 0.5")
         lowest = {"seed": 0, "epochs": 0, "prior_epochs": 0, "batch_size": 1, "workers": 1}
         for name, limit in lowest.items():
-            if (value := getattr(self, name)) is not None and value < limit:
-                raise InputError(f"{name}={value} is out of range: it must be >= {limit}")
+            if (value := getattr(self, name)) is not None:
+                check_whole(name, value, limit)
 
     @property
     def identity(self) -> dict[str, Any]:

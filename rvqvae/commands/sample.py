@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
 from rvqvae.commands.read import load_sampler, model_folder, read_query
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 from rvqvae.io.arrays import as_nchw
 from rvqvae.io.pictures import Side
 from rvqvae.progress import Progress, silent
@@ -69,8 +69,7 @@ def sample(
     from rvqvae.figures import image_grid, save_png
 
     out = Path(out)
-    if n < 1:
-        raise InputError(f"n={n} is out of range: it must be >= 1")
+    check_whole("n", n)
     check_outside(out, model, *([like] if like is not None else []))
     how: dict[str, Any] = {
         "temperature": temperature, "top_p": top_p, "max_outlier_probability": max_outlier_probability,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.folder import check_file
 from rvqvae.commands.read import load_model, read_for_model, read_query
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 from rvqvae.io.duplicates import same_picture
 from rvqvae.io.manifest import write_table
 from rvqvae.io.pictures import SUFFIXES
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 COLUMNS = ("query", "rank", "path", "distance", "near_duplicate")
 BATCH = 1024
 """Images whose views are held at a time."""
-SHOWN, TITLE = 24, 20
+MAX_SHOWN, TITLE = 24, 20
 """Queries in a picture at most, and letters of a name in it."""
-FEWEST_COLUMNS, MOST_COLUMNS = 12, 22
+MIN_COLUMNS, MAX_COLUMNS = 12, 22
 """Images in a row of a picture, blanks among them."""
 
 
@@ -115,9 +115,8 @@ def search(
     for place in (out, picture):
         if place is not None:
             check_file(place, "matches.csv", query, images, model)
-    for name, value, low in (("k", k, 1), ("seed", seed, 0)):
-        if value < low:
-            raise InputError(f"{name}={value} is out of range: it must be >= {low}")
+    check_whole("k", k)
+    check_whole("seed", seed, 0)
     estimator, side = load_model(model, device, progress)
     with (
         read_query(query, side, workers, progress) as asked,
@@ -206,7 +205,7 @@ def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:
     from rvqvae.figures import generation_figure, png_of
 
     blank = np.full((1, *asked.images.shape[1:]), 255, np.uint8)
-    names = [_title(asked.entries[row].path) for row in asked.rows[:SHOWN]]
+    names = [_title(asked.entries[row].path) for row in asked.rows[:MAX_SHOWN]]
     rows = {
         f"{i}. {name}" if len(names) > 1 else name: np.concatenate(
             [asked.images[i - 1][None], blank, found.images[near.rows[i - 1]]]
@@ -214,9 +213,9 @@ def _picture(asked: Inventory, found: Inventory, near: Neighbours) -> bytes:
         for i, name in enumerate(names, 1)
     }
     note = f"Left the {'queries' if len(names) > 1 else 'query'}, then the most alike, nearest first."
-    if len(asked.rows) > SHOWN:
-        note += f" The first {SHOWN} of {len(asked.rows):,} queries."
-    columns = min(max(2 + near.rows.shape[1], FEWEST_COLUMNS), MOST_COLUMNS)
+    if len(asked.rows) > MAX_SHOWN:
+        note += f" The first {MAX_SHOWN} of {len(asked.rows):,} queries."
+    columns = min(max(2 + near.rows.shape[1], MIN_COLUMNS), MAX_COLUMNS)
     return png_of(generation_figure(rows, columns=columns, note=note))
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from rvqvae.family.base import Autoencoder, Network, in_range, whole
+from rvqvae.errors import check_number, check_whole
+from rvqvae.family.base import Autoencoder, Network
 from rvqvae.family.networks import perceptron
 from rvqvae.optimization import Loop
 
@@ -91,10 +92,10 @@ class Bidirectional(Network):
         pairs = torch.cat([torch.cat([a.flatten(1), b], 1) for a, b in (real, made)])
         is_real = torch.cat([torch.ones(len(x), 1), torch.zeros(len(x), 1)]).to(x)
         frozen = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-        told = self.discriminator(pairs.detach())
-        fooled = functional_call(self.discriminator, frozen, (pairs,))
-        discriminator = 2 * F.binary_cross_entropy_with_logits(told, is_real)
-        players = 2 * F.binary_cross_entropy_with_logits(fooled, 1 - is_real)
+        judged = self.discriminator(pairs.detach())
+        misled = functional_call(self.discriminator, frozen, (pairs,))
+        discriminator = 2 * F.binary_cross_entropy_with_logits(judged, is_real)
+        players = 2 * F.binary_cross_entropy_with_logits(misled, 1 - is_real)
         return {"loss": discriminator + players, "discriminator": discriminator, "generator": players}
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
@@ -163,8 +164,8 @@ class BiGAN(Autoencoder):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         for width in self.critic:
-            whole("critic", width)
-        in_range("momentum", self.momentum, 0, 0.99)
+            check_whole("critic", width)
+        check_number("momentum", self.momentum, 0, 0.99)
 
 
 @dataclass(repr=False, eq=False, kw_only=True)

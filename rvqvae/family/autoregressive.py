@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rvqvae.config import PriorConfig
-from rvqvae.errors import InputError
-from rvqvae.family.base import Network, in_range, whole
+from rvqvae.errors import InputError, check_number, check_whole
+from rvqvae.family.base import Network
 from rvqvae.family.networks import build_encoder
 from rvqvae.family.variational import Variational, VariationalAutoencoder
 from rvqvae.priors import GatedPixelCNN
@@ -97,7 +97,7 @@ class PixelCNNVAE(VariationalAutoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        whole("levels", self.levels, 2, 256)
-        whole("pixel_channels", self.pixel_channels)
-        whole("pixel_layers", self.pixel_layers)
-        in_range("free_nats", self.free_nats, 0)
+        check_whole("levels", self.levels, 2, 256)
+        check_whole("pixel_channels", self.pixel_channels)
+        check_whole("pixel_layers", self.pixel_layers)
+        check_number("free_nats", self.free_nats, 0)

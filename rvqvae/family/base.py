@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rvqvae.devices import in_double, usable_device
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_number, check_whole
 from rvqvae.estimator_base import OF_THIS_MACHINE, SampleEstimator
 from rvqvae.family.networks import build_decoder, build_encoder
 from rvqvae.io.samples import draw_seed, form_of, in_form
@@ -70,6 +68,25 @@ class Network(nn.Module):
 
     def before_epoch(self, number: int, data: Tensor, generator: torch.Generator) -> None:
         """Called before epoch ``number`` (from 0) with the training data, uint8 (N,C,H,W) or float (N,d)."""
+
+
+class RelativeNetwork(Network):
+    """Its error is a share of the data's variance, which is measured before the first epoch."""
+
+    variance: Tensor
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, bounded: bool) -> None:
+        super().__init__(encoder, decoder, bounded)
+        self.register_buffer("variance", torch.ones(()))
+
+    def relative_error(self, x: Tensor, output: Tensor) -> Tensor:
+        """Scalar."""
+        return squared_error(x, output).mean() / self.variance
+
+    def before_epoch(self, number: int, data: Tensor, generator: torch.Generator) -> None:
+        if number == 0:
+            # Constant data have no variance to measure the error by.
+            self.variance.fill_(max(float(to_float(data).var()), 1e-8))
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -173,11 +190,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SampleEstim
     def sample(self, n: int, random_state: int | np.random.RandomState | None = None) -> NDArray[Any]:
         """``n`` new samples, in the layout and dtype of the training data; not every member can."""
         check_is_fitted(self)
-        if not isinstance(n, Integral) or n < 1:
-            raise InputError(f"n={n!r} is out of range: ask for at least 1 sample")
         generator = generator_of(draw_seed(random_state), 2)
         with torch.inference_mode():
-            drawn = in_double(self.network_).draw(int(n), generator).cpu().numpy()
+            drawn = in_double(self.network_).draw(check_whole("n", n), generator).cpu().numpy()
         return in_form(_as_data(drawn), self.layout_, self.dtype_)
 
     def _stored(self) -> Stored:
@@ -208,10 +223,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SampleEstim
 
     def _check_parameters(self) -> None:
         for name in ("latent_dim", "epochs", "batch_size"):
-            whole(name, getattr(self, name))
+            check_whole(name, getattr(self, name))
         for width in self.hidden:
-            whole("hidden", width)
-        in_range("learning_rate", self.learning_rate, 1e-12, 1)
+            check_whole("hidden", width)
+        check_number("learning_rate", self.learning_rate, 0, 1, above=True)
 
 
 def batches(samples: NDArray[Any], network: nn.Module) -> Iterator[Tensor]:
@@ -220,20 +235,6 @@ def batches(samples: NDArray[Any], network: nn.Module) -> Iterator[Tensor]:
     for begin in range(0, len(samples), BATCH):
         # A copy, as the samples may be a read-only map of a file.
         yield to_float(torch.as_tensor(np.array(samples[begin : begin + BATCH]))).to(weight)
-
-
-def whole(name: str, value: object, low: int = 1, high: float = math.inf) -> None:
-    """InputError unless ``value`` is a whole number from ``low`` to ``high``."""
-    if not isinstance(value, Integral) or not low <= int(value) <= high:
-        limit = f">= {low}" if high == math.inf else f"from {low} to {high:g}"
-        raise InputError(f"{name}={value!r} is out of range: it must be a whole number {limit}")
-
-
-def in_range(name: str, value: object, low: float, high: float = math.inf) -> None:
-    """InputError unless ``value`` is a finite number from ``low`` to ``high``."""
-    if not isinstance(value, Real) or not low <= float(value) <= high or value == math.inf:
-        limit = f">= {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise InputError(f"{name}={value!r} is out of range: it must be {limit}")
 
 
 def _as_data(samples: NDArray[Any]) -> NDArray[Any]:

@@ -12,12 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig
-from rvqvae.family.base import Autoencoder, Network, in_range, whole
+from rvqvae.errors import check_number, check_whole
+from rvqvae.family.base import Autoencoder, Network
 from rvqvae.vqvae.codebook import Codebook, straight_through
 from rvqvae.vqvae.networks import ImageDecoder, ImageEncoder, grid_shape, squared_error, to_float
 
 POOL = 2048
-"""Samples whose encodings start the codebook and revive its dead codewords."""
+"""Samples whose encodings start the codebook and replace its dead codewords."""
 
 
 class Quantizing(Network):
@@ -100,5 +101,5 @@ class HardVQVAE(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        whole("n_codes", self.n_codes, 2)
-        in_range("commitment", self.commitment, 0)
+        check_whole("n_codes", self.n_codes, 2)
+        check_number("commitment", self.commitment, 0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rvqvae.errors import InputError
-from rvqvae.family.base import Autoencoder, Network, in_range
+from rvqvae.errors import InputError, check_number
+from rvqvae.family.base import Autoencoder, Network
 from rvqvae.family.variational import Variational
 from rvqvae.features.perceptual import deep_features
 
@@ -46,4 +46,4 @@ class DeepFeatureVAE(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        in_range("weight", self.weight, 0)
+        check_number("weight", self.weight, 0)

@@ -15,20 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from rvqvae.family.base import Autoencoder, Network, in_range, whole
+from rvqvae.errors import check_number, check_whole
+from rvqvae.family.base import Autoencoder, Network, RelativeNetwork
 from rvqvae.retrieval import ProductIndex
 from rvqvae.vqvae.codebook import straight_through
-from rvqvae.vqvae.networks import squared_error, to_float
+from rvqvae.vqvae.networks import to_float
 from rvqvae.vqvae.product_codebook import ProductQuantizer, check_divisible
 
 POOL = 8192
-"""Samples whose encodings start the codebooks and revive idle words."""
+"""Samples whose encodings start the codebooks and replace idle codewords."""
 
 
-class ProductQuantizing(Network):
+class ProductQuantizing(RelativeNetwork):
     """The decoder sees the concatenation of each part's nearest sub-codeword."""
-
-    variance: Tensor
 
     def __init__(
         self,
@@ -41,7 +40,6 @@ class ProductQuantizing(Network):
     ) -> None:
         super().__init__(encoder, decoder, bounded)
         self.quantizer, self.strength, self.commitment = quantizer, strength, commitment
-        self.register_buffer("variance", torch.ones(()))
 
     def codes(self, x: Tensor) -> Tensor:
         """(B, M) int64."""
@@ -53,7 +51,7 @@ class ProductQuantizing(Network):
     def losses(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         z = self.encode(x)
         found = self.quantizer(z)
-        error = squared_error(x, self.decode(straight_through(z, found.vectors))).mean() / self.variance
+        error = self.relative_error(x, self.decode(straight_through(z, found.vectors)))
         # The codewords' own term of the loss is what their moving averages minimise.
         commitment = (z - found.vectors.detach()).square().mean()
         self.quantizer.ema_update(z.detach(), found.codes)
@@ -62,11 +60,10 @@ class ProductQuantizing(Network):
 
     @torch.no_grad()
     def before_epoch(self, number: int, data: Tensor, generator: torch.Generator) -> None:
+        super().before_epoch(number, data, generator)
         pick = torch.randperm(len(data), generator=generator)[:POOL]
         pool = self.encode(to_float(data[pick].to(self.variance.device)))
         if number == 0:
-            # Constant data have no variance to measure the error by.
-            self.variance.fill_(max(float(to_float(data).var()), 1e-8))
             self.quantizer.kmeans_init(pool, generator)
         else:
             self.quantizer.replace_dead_codes(pool, generator)
@@ -109,8 +106,8 @@ class PQVAE(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        whole("n_codebooks", self.n_codebooks, 1, 1024)
-        whole("n_codes", self.n_codes, 2, 256)
+        check_whole("n_codebooks", self.n_codebooks, 1, 1024)
+        check_whole("n_codes", self.n_codes, 2, 256)
         check_divisible(self.latent_dim, self.n_codebooks)
-        in_range("strength", self.strength, 0)
-        in_range("commitment", self.commitment, 0)
+        check_number("strength", self.strength, 0)
+        check_number("commitment", self.commitment, 0)

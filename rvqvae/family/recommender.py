@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rvqvae.errors import InputError
-from rvqvae.family.base import Autoencoder, Network, in_range
+from rvqvae.errors import InputError, check_number
+from rvqvae.family.base import Autoencoder, Network
 from rvqvae.family.regularised import mask
 
 
@@ -60,4 +60,4 @@ class AutoRec(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        in_range("hidden_share", self.hidden_share, 0, 0.99)
+        check_number("hidden_share", self.hidden_share, 0, 0.99)

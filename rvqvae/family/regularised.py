@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rvqvae.errors import InputError
-from rvqvae.family.base import Autoencoder, Network, in_range
+from rvqvae.errors import check_choice, check_number
+from rvqvae.family.base import Autoencoder, Network
 from rvqvae.vqvae.networks import squared_error
 
 # Sparse ------------------------------------------------------------------------------------------------
@@ -71,10 +71,9 @@ class SparseAE(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.penalty not in ("l1", "kl"):
-            raise InputError(f"penalty={self.penalty!r} is unknown: it must be 'l1' or 'kl'")
-        in_range("weight", self.weight, 0)
-        in_range("density", self.density, 1e-6, 1 - 1e-6)
+        check_choice("penalty", self.penalty, ("l1", "kl"))
+        check_number("weight", self.weight, 0)
+        check_number("density", self.density, 1e-6, 1 - 1e-6)
 
 
 # Denoising ---------------------------------------------------------------------------------------------
@@ -118,9 +117,8 @@ class DenoisingAE(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.corruption not in CORRUPTIONS:
-            raise InputError(f"corruption={self.corruption!r} is unknown: use {' or '.join(CORRUPTIONS)}")
-        in_range("amount", self.amount, 0, 0.99 if self.corruption == "mask" else 100)
+        check_choice("corruption", self.corruption, CORRUPTIONS)
+        check_number("amount", self.amount, 0, 0.99 if self.corruption == "mask" else 100)
 
 
 # Contractive -------------------------------------------------------------------------------------------
@@ -181,4 +179,4 @@ class ContractiveAE(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        in_range("weight", self.weight, 0)
+        check_number("weight", self.weight, 0)

@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from rvqvae.errors import InputError
-from rvqvae.family.base import Autoencoder, Network, in_range, whole
+from rvqvae.errors import check_choice, check_number, check_whole
+from rvqvae.family.base import Autoencoder, Network, RelativeNetwork
 from rvqvae.vqvae.codebook import straight_through
-from rvqvae.vqvae.networks import squared_error, to_float
 from rvqvae.vqvae.soft_codebook import Weighting, nearest_weights, posterior, released_weights
 
 WEIGHTINGS: dict[str, Weighting] = {
@@ -24,14 +23,12 @@ WEIGHTINGS: dict[str, Weighting] = {
 }
 
 
-class SoftQuantizing(Network):
+class SoftQuantizing(RelativeNetwork):
     """The encoder gives the code, (B, D), and a log sigma for each of the K codewords.
 
     Codewords start uniform in a cube of mean square length 1 and linear layers as in Glorot and Bengio 2010,
     as the authors' do: the code's scale against the codewords' decides how soft the start is.
     """
-
-    variance: Tensor
 
     def __init__(
         self,
@@ -52,7 +49,6 @@ class SoftQuantizing(Network):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        self.register_buffer("variance", torch.ones(()))
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x)[:, : self.codewords.shape[1]]
@@ -74,7 +70,7 @@ class SoftQuantizing(Network):
         z, weights = self.quantize(x)
         with torch.autocast(x.device.type, enabled=False):
             vectors = weights @ self.codewords
-        error = squared_error(x, self.decode(straight_through(z, vectors))).mean() / self.variance
+        error = self.relative_error(x, self.decode(straight_through(z, vectors)))
         codebook = (vectors - z.detach()).square().mean()
         commitment = (vectors.detach() - z).square().mean()
         return {
@@ -83,11 +79,6 @@ class SoftQuantizing(Network):
             "commitment": commitment,
             "perplexity": _perplexity(weights.detach()),
         }
-
-    def before_epoch(self, number: int, data: Tensor, generator: torch.Generator) -> None:
-        if number == 0:
-            # Constant data have no variance to measure the error by.
-            self.variance.fill_(max(float(to_float(data).var()), 1e-8))
 
 
 def _perplexity(weights: Tensor) -> Tensor:
@@ -140,8 +131,7 @@ class SoftVQVAE(Autoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        whole("n_codes", self.n_codes, 2)
-        in_range("strength", self.strength, 0)
-        in_range("commitment", self.commitment, 0)
-        if self.weighting not in WEIGHTINGS:
-            raise InputError(f"weighting={self.weighting!r} is unknown: use {', '.join(WEIGHTINGS)}")
+        check_whole("n_codes", self.n_codes, 2)
+        check_number("strength", self.strength, 0)
+        check_number("commitment", self.commitment, 0)
+        check_choice("weighting", self.weighting, WEIGHTINGS)

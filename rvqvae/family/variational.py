@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal, cast
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rvqvae.devices import in_double
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_choice, check_whole
 from rvqvae.family.base import Autoencoder, Network, batches
 from rvqvae.io.samples import draw_seed
 from rvqvae.optimization import generator_of
@@ -111,8 +110,7 @@ class VariationalAutoencoder(Autoencoder):
         The draws of a sample depend on ``random_state`` and on its place in ``X``.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise InputError(f"n_samples={n_samples!r} is out of range: it must be a whole number >= 1")
+        check_whole("n_samples", n_samples)
         generator = generator_of(draw_seed(random_state), 3)
         network, parts = cast(Variational, in_double(self.network_)), []
         with torch.inference_mode():
@@ -143,5 +141,4 @@ class VAE(VariationalAutoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.likelihood not in ("gaussian", "bernoulli"):
-            raise InputError(f"likelihood={self.likelihood!r} is unknown: use 'gaussian' or 'bernoulli'")
+        check_choice("likelihood", self.likelihood, ("gaussian", "bernoulli"))

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rvqvae.batches import map_batches
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 from rvqvae.features.efficientnet import FEATURES, MEAN, STD, EfficientNetLite0, efficientnet_lite0
 from rvqvae.features.statistics import picture_statistics
 from rvqvae.features.timm_networks import SIDE, timm_network
@@ -52,8 +52,7 @@ def extract_features(
             f"images are {images.dtype} {images.shape}: features need uint8 (N, 1 or 3, H, W), none 0; "
             "convert with rvqvae.io.arrays first"
         )
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} is out of range: it must be >= 1")
+    check_whole("batch_size", batch_size)
     device = torch.device(device or "cpu")
     network = named_backbone(backbone, size, device) if isinstance(backbone, str) else backbone
 

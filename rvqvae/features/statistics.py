@@ -87,7 +87,7 @@ def _edges(grey: Tensor) -> Tensor:
     index = (angle / torch.pi * ORIENTATIONS).long().clamp(max=ORIENTATIONS - 1).flatten(1)
     strength = torch.zeros(len(grey), ORIENTATIONS).scatter_add_(1, index, size.flatten(1))
     orientation = strength / (size.sum((1, 2))[:, None] + 1e-6)
-    told = [
+    columns = [
         (size.mean((1, 2)) + 1e-4).log(),
         (size.std((1, 2)) + 1e-4).log(),
         (size < 0.01).float().mean((1, 2)),
@@ -96,7 +96,7 @@ def _edges(grey: Tensor) -> Tensor:
         (laplacian.abs().mean((1, 2)) + 1e-4).log(),
         (laplacian.abs() < 0.004).float().mean((1, 2)),
     ]
-    return torch.cat([torch.stack(told, 1), orientation], 1)
+    return torch.cat([torch.stack(columns, 1), orientation], 1)
 
 
 def _spectrum(grey: Tensor) -> Tensor:

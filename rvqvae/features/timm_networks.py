@@ -104,7 +104,7 @@ def _from_file(path: Path, size: int | None) -> Network:
         raise InputError(
             f"features={str(path)!r} cannot be read ({error}): give a {SUFFIX} file of a timm model"
         ) from error
-    facts = _beside(path)
+    facts = _config_of(path)
     name = facts["architecture"] if "architecture" in facts else _architecture(path, state)
     network = _network(name, size, **facts.get("model_args", {}))
     # As timm does with what it downloads: other layouts are rewritten, position embeddings resampled.
@@ -120,13 +120,13 @@ def _from_file(path: Path, size: int | None) -> Network:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} does not hold the weights of {name!r} ({reason})") from error
-    told = facts.get("pretrained_cfg", {})
-    mean, std = (_levels(told[key]) if key in told else old for key, old in
+    preprocessing = facts.get("pretrained_cfg", {})
+    mean, std = (_levels(preprocessing[key]) if key in preprocessing else old for key, old in
                  (("mean", network.mean), ("std", network.std)))  # fmt: skip
     return network._replace(mean=mean, std=std)
 
 
-def _beside(path: Path) -> dict[str, Any]:
+def _config_of(path: Path) -> dict[str, Any]:
     """What config.json in the same folder says; nothing if there is none."""
     import timm
 

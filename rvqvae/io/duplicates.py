@@ -9,7 +9,7 @@ GRID = 8
 TABLES, PROJECTIONS, WIDTH = 8, 8, 1.5
 WINDOW = 8
 BATCH = 256
-BLOCK = 2**16
+PAIRS = 2**16
 """Pairs of thumbnails that are compared at a time."""
 TOLERANCE = 0.08
 """Root mean square difference of near duplicates, in units of their standard deviation."""
@@ -92,7 +92,7 @@ def _candidates(thumbnails: NDArray[np.float32], limit: float) -> NDArray[np.int
         # compared all with all.
         for step in range(1, min(WINDOW + 1, len(order))):
             together = np.flatnonzero(buckets[order[:-step]] == buckets[order[step:]])
-            for block in np.array_split(together, len(together) // BLOCK + 1):
+            for block in np.array_split(together, len(together) // PAIRS + 1):
                 early, late = order[block], order[block + step]
                 apart = np.square(thumbnails[early] - thumbnails[late]).mean(1)
                 near = apart <= limit**2 * 1.01  # Of rounding.

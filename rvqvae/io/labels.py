@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, some_of
 from rvqvae.io.manifest import read_table
 
 COLUMNS = ("path", "label")
@@ -30,9 +30,9 @@ def read_labels(path: str | Path, names: Sequence[str]) -> dict[str, str]:
                 f"{where}: {name!r} is {label!r} here and {labels[name]!r} above: give it one label"
             )
     if unknown:
-        shown = ", ".join(map(repr, unknown[:NAMED])) + (", ..." if len(unknown) > NAMED else "")
         raise InputError(
-            f"{path} has labels for {len(unknown):,} files that are not among the images: {shown}: "
+            f"{path} has labels for {len(unknown):,} files that are not among the images: "
+            f"{some_of(list(map(repr, unknown)), NAMED)}: "
             "write paths as manifest.csv has them, or remove these lines"
         )
     if not labels:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from rvqvae.errors import some_of
+
 ARCHIVES = frozenset(
     {".zip", ".npz", ".tar", ".parquet", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz", ".zst"}
 )
@@ -59,11 +61,8 @@ class LeftOut:
         if self.counts[".avif"]:
             lines.append("To read .avif, install a Pillow that is built with it.")
         if self.archives:
-            more = f" and {len(self.archives) - NAMED:,} more" if len(self.archives) > NAMED else ""
-            lines.append(
-                f"Not looked into: {', '.join(sorted(self.archives)[:NAMED])}{more}. Unpack an archive, or "
-                "give it by itself."
-            )
+            named = some_of(sorted(self.archives), NAMED)
+            lines.append(f"Not looked into: {named}. Unpack an archive, or give it by itself.")
         if copied and self.labels:
             lines.append(f"{self.labels:,} files beside the images may be labels; they are not in the copy.")
         return lines

@@ -20,7 +20,7 @@ from rvqvae.io.pictures import why
 from rvqvae.io.shards import is_shard
 from rvqvae.io.sources import Source, open_source
 
-LARGEST = 2**32
+MAX_BYTES = 2**32
 """Bytes of a manifest, which is read into memory whole: some 20 million rows."""
 
 
@@ -95,8 +95,8 @@ def read_table(path: str | Path, needed: Sequence[str], wanted: str) -> Iterator
 def read_text(path: str | Path) -> str:
     """The text of a table; bytes that are no UTF-8 become surrogates. InputError if it cannot be read."""
     try:
-        if (size := Path(path).stat().st_size) > LARGEST:
-            raise InputError(f"{path} has {size:,} bytes, above the limit of {LARGEST:,}: split it")
+        if (size := Path(path).stat().st_size) > MAX_BYTES:
+            raise InputError(f"{path} has {size:,} bytes, above the limit of {MAX_BYTES:,}: split it")
         return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {why(error)}: give a manifest.csv") from error

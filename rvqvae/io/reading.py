@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rvqvae.atomic import replacing
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 from rvqvae.io.arrays import MAX_SIDE, MIN_SIDE, check_sides
 from rvqvae.io.duplicates import near_duplicates
 from rvqvae.io.issues import Figures, find_issues
@@ -246,8 +246,8 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 @contextmanager
 def _threads(workers: int | None) -> Iterator[ThreadPoolExecutor]:
     """A pool whose waiting work is dropped when an error ends the block."""
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers!r} is out of range: it must be at least 1")
+    if workers is not None:
+        check_whole("workers", workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     pixel_limit()  # A variable that is no number is refused here, not file by file.
     pool = ThreadPoolExecutor(workers or cores)

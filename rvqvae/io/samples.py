@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from numbers import Integral
 from os import PathLike
 from typing import Any, cast
@@ -14,15 +14,15 @@ from sklearn.utils import check_random_state
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import from_nchw, layout_of
 
-LARGEST = 1e15
-"""Value in a matrix of features: the squares of larger ones leave the range of float32."""
+MAX_VALUE = 1e15
+"""In a matrix of features: the squares of larger values leave the range of float32."""
 
 
 def are_images(X: ArrayLike) -> bool:
     """Whether ``X`` is an array of images, or a list or Series of them; InputError for names of files."""
     if isinstance(X, str | bytes | PathLike):
         raise _no_samples(X)
-    if isinstance(X, Iterator | Mapping):
+    if isinstance(X, Iterator) or type(X) is dict:  # Sparse matrices are dictionaries too.
         raise InputError(f"samples are a {type(X).__name__}: give an array or a list")
     if isinstance(X, list | tuple) or getattr(X, "ndim", 2) == 1:
         first = next(iter(cast(Iterable[Any], X)), None)
@@ -41,6 +41,12 @@ def _no_samples(name: object) -> InputError:
     return InputError(
         f"{str(name)!r} is a name, not an image: read the files first, rvqvae.load_images('FOLDER').images"
     )
+
+
+def check_values(vectors: NDArray[Any]) -> None:
+    """InputError for a value above MAX_VALUE; NaN is left alone."""
+    if (largest := np.nanmax(np.abs(vectors), initial=0)) > MAX_VALUE:
+        raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {MAX_VALUE:g}")
 
 
 def form_of(X: ArrayLike) -> tuple[str, str]:

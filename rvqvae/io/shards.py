@@ -24,9 +24,9 @@ TAR, PARQUET = ".tar", ".parquet"
 SHARDS = (TAR, PARQUET)
 MAX_BYTES = 2**30
 """Of an encoded image."""
-LARGEST_HEADER = 2**20
+MAX_HEADER = 2**20
 """Bytes of a header in a tar, of which a long name is the largest part."""
-MOST_ROWS = 10_000_000
+MAX_ROWS = 10_000_000
 """Of a Parquet shard: a few bytes of it can tell of any number of empty ones."""
 ROWS = 16
 """Of a Parquet shard that are decoded together."""
@@ -92,8 +92,8 @@ class _Headers(io.BufferedReader):
     """A tar file whose headers alone are read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= LARGEST_HEADER:
-            raise ValueError(f"a header of {size:,} bytes is above the limit of {LARGEST_HEADER:,}")
+        if size is None or not 0 <= size <= MAX_HEADER:
+            raise ValueError(f"a header of {size:,} bytes is above the limit of {MAX_HEADER:,}")
         return super().read(size)
 
 
@@ -197,8 +197,8 @@ class _Rows:
         self._groups: OrderedDict[int, _Group] = OrderedDict()
         with self._open() as file:
             meta = file.metadata
-            if meta.num_rows > MOST_ROWS:
-                raise ValueError(f"it tells of {meta.num_rows:,} rows, above the limit of {MOST_ROWS:,}")
+            if meta.num_rows > MAX_ROWS:
+                raise ValueError(f"it tells of {meta.num_rows:,} rows, above the limit of {MAX_ROWS:,}")
             leaves = {meta.schema.column(i).path: meta.schema.column(i) for i in range(meta.num_columns)}
             self._column = _image_column(leaves)
             self._names = self._column.removesuffix(".bytes") + ".path"

@@ -14,7 +14,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
-from rvqvae.errors import InputError
+from rvqvae.errors import check_whole
 from rvqvae.metrics.checks import check_features
 
 _BLOCK = 4096
@@ -49,10 +49,8 @@ def kernel_distance(
     Unbiased squared MMD with the kernel (x'y / d + 1)^3, averaged over random subsets; it may be
     slightly negative for sets from one distribution. With the same seed, torch-fidelity draws the same.
     """
-    if subsets < 1:
-        raise InputError(f"subsets={subsets} is out of range: it must be >= 1")
-    if subset_size < 2:
-        raise InputError(f"subset_size={subset_size} is out of range: it must be >= 2")
+    check_whole("subsets", subsets)
+    check_whole("subset_size", subset_size, 2)
     real, generated = check_features(real, generated, at_least=subset_size)
     rng = np.random.RandomState(random_state)
     values = []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 
-from rvqvae.errors import InputError
+from rvqvae.errors import check_whole
 from rvqvae.metrics.checks import check_features
 
 # Ours: without it, rounding would decide about copies of real images, whose neighbours lie on surfaces.
@@ -40,8 +40,7 @@ def precision_recall_density_coverage(
     Memory beyond the two matrices is a few blocks. Raises InputError unless
     1 <= k < min(N, M), both have d columns and everything is finite.
     """
-    if k < 1:
-        raise InputError(f"k={k} is out of range: it must be >= 1")
+    check_whole("k", k)
     real, generated = check_features(real, generated, at_least=k + 1)
     real_radius = _radii(real, k, block_mib) * _INSIDE
     generated_radius = _radii(generated, k, block_mib) * _INSIDE

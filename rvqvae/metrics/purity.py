@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 
 _SIZE = 32  # pixels the judge looks at
 _BATCH = 128  # of all kinds together
@@ -36,8 +36,7 @@ class Classifier:
 
         All kinds are drawn equally often.
         """
-        if steps < 2:
-            raise InputError(f"steps={steps} is out of range: it must be >= 2; use 600")
+        check_whole("steps", steps, 2)
         channels = [_check(images, f"images of kind {k}") for k, images in enumerate(kinds)]
         if len(set(channels)) > 1:
             several = " and ".join(map(str, sorted(set(channels))))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rvqvae.config import PriorConfig
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_number, check_whole
 
 _CHUNK = 1024
 """Grids per forward pass of ``log_prob``: bounds its memory, changes no result."""
@@ -161,16 +161,11 @@ class GatedPixelCNN(nn.Module):
         Raises InputError for a bad argument, or a grid that this prior was not trained on.
         """
         height, width = self._checked_grid(grid_shape)
-        if n <= 0:
-            raise InputError(f"n={n!r} is out of range: ask for at least 1 sample")
-        if seed < 0:
-            raise InputError(f"seed={seed!r} is out of range: it must be >= 0")
-        if batch_size <= 0:
-            raise InputError(f"batch_size={batch_size!r} is out of range: it must be >= 1")
-        if not 0 < temperature < float("inf"):
-            raise InputError(f"temperature={temperature!r} is out of range: it must be finite and > 0")
-        if not 0 < top_p <= 1:
-            raise InputError(f"top_p={top_p!r} is out of range: it must be in (0, 1]")
+        check_whole("n", n)
+        check_whole("seed", seed, 0)
+        check_whole("batch_size", batch_size)
+        check_number("temperature", temperature, 0, above=True)
+        check_number("top_p", top_p, 0, 1, above=True)
         if labels is None and self.n_classes:
             labels = self._drawn_labels(n, seed)
         labels = self._checked_labels(labels, n)

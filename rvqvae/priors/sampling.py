@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_number, check_whole
 from rvqvae.priors import GatedPixelCNN
 from rvqvae.vqvae.inference import decode_codes, inlier_codes
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 
-BLOCK = 256
+BATCH = 256
 """Samples that are drawn and judged at a time."""
-MOST = 20
+MAX_DRAWN = 20
 """Samples that are drawn at most for each that is wanted, before `accepted` gives up."""
 
 
@@ -72,18 +72,16 @@ def accepted(
     """
     if limit is None:
         return drawing(n, seed)
-    if n < 1:
-        raise InputError(f"n={n!r} is out of range: ask for at least 1 sample")
-    if not 0 < limit <= 1:
-        raise InputError(f"max_outlier_probability={limit!r} is out of range: it must be above 0, at most 1")
+    check_whole("n", n)
+    check_number("max_outlier_probability", limit, 0, 1, above=True)
     passed: list[NDArray[Any]] = []
-    blocks = MOST * -(-n // BLOCK)
+    blocks = MAX_DRAWN * -(-n // BATCH)
     for block in range(blocks):
-        drawn = drawing(BLOCK, int(np.random.SeedSequence([seed, block]).generate_state(1)[0]))
+        drawn = drawing(BATCH, int(np.random.SeedSequence([seed, block]).generate_state(1)[0]))
         passed.append(drawn[outlier_probability(drawn) <= limit])
         if sum(map(len, passed)) >= n:
             return np.concatenate(passed)[:n]
     raise InputError(
-        f"{sum(map(len, passed)):,} of {blocks * BLOCK:,} samples are outliers with a probability of at most "
+        f"{sum(map(len, passed)):,} of {blocks * BATCH:,} samples are outliers with a probability of at most "
         f"{limit:g}, and {n:,} are wanted: raise max_outlier_probability, or lower temperature or top_p"
     )

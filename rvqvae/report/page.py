@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from rvqvae.io.ledger import CONFLICT, NEAR
 from rvqvae.io.manifest import Row, field_text
 from rvqvae.membership import answers as rule
 from rvqvae.membership.answers import Answers, Quantised
-from rvqvae.report.pictures import INLINE, Beside, Inline, Pictures, heat_uri, make_sheets
+from rvqvae.report.pictures import INLINE, Pictures, heat_uri, inline_sheet, make_sheets, write_sheet
 
 VERDICTS = {
     "clean": "This set looks clean: about {rate} of the images may not belong",
@@ -171,7 +172,7 @@ def _of_pictures(path: Path, rows: Sequence[Row], pictures: Pictures) -> dict[st
     probability = np.array([rows[row].outlier_probability for row in pictures.rows], float)
     score = np.array([rows[row].score for row in pictures.rows], float)
     order = np.lexsort((score, -probability))
-    put = Inline() if len(order) <= INLINE else Beside(path.parent / FILES)
+    put = inline_sheet if len(order) <= INLINE else partial(write_sheet, path.parent / FILES)
     sheets = make_sheets(pictures.images, order, put)
     places = np.full(len(rows), -1)
     for index, place in sheets.places.items():

@@ -20,9 +20,9 @@ ACROSS = 16
 """Thumbnails beside and below each other in a sheet: 256 of 64 pixels are 4 MiB when decoded."""
 INLINE = 1000
 """Thumbnails that the page itself holds at most; more are in files, read when they are looked at."""
-PIXELS, SMALLEST, LARGEST = 82e6, 64, 128
+PIXELS, MIN_SIDE, MAX_SIDE = 82e6, 64, 128
 """Of all thumbnails together, which keeps 20,000 below some 20 MB; of a thumbnail's longer side."""
-BLOCK = 16
+JPEG_BLOCK = 16
 """Side of what JPEG compresses together: with tiles of whole blocks none shows through its neighbour."""
 CRISP = 32
 """Pixels of a thumbnail so small that the page enlarges it, and every flaw with it."""
@@ -63,7 +63,7 @@ def make_sheets(
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(f"images are {images.dtype} {images.shape}: give uint8 (M, 1|3, H, W)")
     size = _thumbnail_size(images.shape[2:], len(order))
-    height, width = (math.ceil(side / BLOCK) * BLOCK for side in size)
+    height, width = (math.ceil(side / JPEG_BLOCK) * JPEG_BLOCK for side in size)
     urls: list[str] = []
     for start in range(0, len(order), ACROSS**2):
         some = order[start : start + ACROSS**2]
@@ -71,33 +71,25 @@ def make_sheets(
         for i, index in enumerate(some):
             y, x = i // ACROSS * height, i % ACROSS * width
             sheet[y : y + height, x : x + width] = _filled(_thumbnail(images[index], size), (height, width))
-        urls.append(put(len(urls), _jpeg(sheet, 92 if max(size) <= CRISP else 78)))
+        urls.append(put(len(urls), _encoded(sheet, "jpeg", quality=92 if max(size) <= CRISP else 78)))
     return Sheets(urls, (height, width), size, {int(index): place for place, index in enumerate(order)})
 
 
-class Inline:
-    """Keeps sheets in the page."""
-
-    def __call__(self, number: int, content: bytes) -> str:
-        return _uri("jpeg", content)
+def inline_sheet(number: int, content: bytes) -> str:
+    """The sheet itself, as the URL of `make_sheets`."""
+    return _uri("jpeg", content)
 
 
-class Beside:
-    """Writes sheets into a folder beside the page; those of an earlier page with as many are replaced."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(exist_ok=True)
-
-    def __call__(self, number: int, content: bytes) -> str:
-        name = f"sheet-{number:03d}.jpg"
-        write_atomically(self.folder / name, content)
-        return f"{self.folder.name}/{name}"
+def write_sheet(folder: Path, number: int, content: bytes) -> str:
+    """The sheet as a file in a folder beside the page; that of an earlier page is replaced."""
+    name = f"sheet-{number:03d}.jpg"
+    write_atomically(folder / name, content)
+    return f"{folder.name}/{name}"
 
 
 def _thumbnail_size(size: Sequence[int], count: int) -> tuple[int, int]:
     """Height and width that keep the ratio, and never enlarge."""
-    longest = min(LARGEST, max(SMALLEST, int(math.sqrt(PIXELS / max(count, 1)))), max(size))
+    longest = min(MAX_SIDE, max(MIN_SIDE, int(math.sqrt(PIXELS / max(count, 1)))), max(size))
     height, width = (max(1, round(side * longest / max(size))) for side in size)
     return height, width
 
@@ -119,10 +111,6 @@ def _filled(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
         return picture
     padding = ((0, size[0] - picture.shape[0]), (0, size[1] - picture.shape[1]), (0, 0))
     return np.pad(picture, padding, "edge")
-
-
-def _jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
-    return _encoded(picture, "jpeg", quality=quality)
 
 
 def heat_uri(heat: NDArray[np.float32]) -> str:

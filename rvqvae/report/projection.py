@@ -8,9 +8,9 @@ from sklearn.manifold import TSNE
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import minmax_scale
 
-LANDMARKS, FEWEST = 400, 50
+LANDMARKS, MIN_FOR_TSNE = 400, 50
 NEAREST = 4
-BLOCK = 4096
+BATCH = 4096
 
 
 def project(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
@@ -24,19 +24,19 @@ def project(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:LANDMARKS])
     landmarks = vectors[rows]
     start = _leading(landmarks)
-    if n < FEWEST or not start.any():
+    if n < MIN_FOR_TSNE or not start.any():
         return minmax_scale(start) if n else start
     # One thread, or sums in another order would give another map.
     method = TSNE(2, init=1e-4 * start / start[:, 0].std(), perplexity=min(30, len(rows) / 4), n_jobs=1)
     places = method.set_params(random_state=seed).fit_transform(landmarks)
     points = np.empty((n, 2), np.float32)
-    for begin in range(0, n, BLOCK):
-        squares = euclidean_distances(vectors[begin : begin + BLOCK], landmarks, squared=True)
+    for begin in range(0, n, BATCH):
+        squares = euclidean_distances(vectors[begin : begin + BATCH], landmarks, squared=True)
         near = np.argpartition(squares, NEAREST, axis=1)[:, :NEAREST]
         close = np.take_along_axis(squares, near, 1)
         width = np.maximum(close.min(1, keepdims=True), 1e-12)
         weights = np.exp(-(close - width) / width)
-        points[begin : begin + BLOCK] = np.einsum(
+        points[begin : begin + BATCH] = np.einsum(
             "nk,nkd->nd", weights / weights.sum(1, keepdims=True), places[near]
         )
     points[rows] = places

@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -22,15 +21,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rvqvae.atomic import write_atomically
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_choice, check_whole
+from rvqvae.io.samples import MAX_VALUE, check_values
 from rvqvae.retrieval.scan import GROUP, nearest_codes, table_sums
 from rvqvae.vqvae.product_codebook import check_divisible
 
 FORMAT, HEADER = 1, "product_index"
-MOST_CODEBOOKS, MOST_CODEWORDS = 1024, 256
+MAX_CODEBOOKS, MAX_CODEWORDS = 1024, 256
 """The latter is what a byte can tell apart."""
-LARGEST = 1e15
-"""Value whose square single precision can still hold."""
 POINTS = 64
 """Vectors that k-means sees for each codeword; four times as many lower the error by about 1 %."""
 ROWS = 16_384
@@ -63,7 +61,7 @@ class ProductIndex(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         n_codebooks: int = 8,
-        n_codewords: int = MOST_CODEWORDS,
+        n_codewords: int = MAX_CODEWORDS,
         *,
         max_iter: int = 25,
         random_state: int | np.random.RandomState | None = None,
@@ -159,8 +157,7 @@ class ProductIndex(TransformerMixin, BaseEstimator):
         Distances are squared Euclidean: "asymmetric" between the query itself and what a code stands for,
         "symmetric" between what both codes stand for. Of equally near ones, those added first come first.
         """
-        if not isinstance(n_neighbors, Integral) or n_neighbors < 1:
-            raise InputError(f"n_neighbors={n_neighbors!r} is out of range: ask for at least 1")
+        check_whole("n_neighbors", n_neighbors)
         groups = self._groups(X, mode)
         if n_neighbors > len(self):
             raise InputError(f"n_neighbors={n_neighbors}, but the index holds {len(self)}: ask for fewer")
@@ -215,8 +212,8 @@ class ProductIndex(TransformerMixin, BaseEstimator):
 
     def _take(self, words: NDArray[np.float32]) -> Self:
         """Start anew with these codebooks (M, K, D / M)."""
-        if not np.isfinite(words).all() or np.abs(words).max() > LARGEST:
-            raise InputError(f"codebooks hold values that are not finite or above {LARGEST:g}: scale them")
+        if not np.isfinite(words).all() or np.abs(words).max() > MAX_VALUE:
+            raise InputError(f"codebooks hold values that are not finite or above {MAX_VALUE:g}: scale them")
         self.codebooks_ = np.ascontiguousarray(words)
         self.tables_ = np.stack([_squared_distances(w, w) for w in words.astype(np.float64)])
         self.n_features_in_ = len(words) * words.shape[2]
@@ -234,8 +231,7 @@ class ProductIndex(TransformerMixin, BaseEstimator):
     def _groups(self, X: ArrayLike, mode: Mode) -> Iterator[NDArray[np.float64]]:
         """Tables (Q, M, K) of a group of queries at a time."""
         check_is_fitted(self)
-        if mode not in ("asymmetric", "symmetric"):
-            raise InputError(f"mode={mode!r} is out of range: it must be 'asymmetric' or 'symmetric'")
+        check_choice("mode", mode, ("asymmetric", "symmetric"))
         if not len(self):
             raise InputError("the index is empty: add(X) what is to be searched first")
         x = self._vectors(X)
@@ -252,22 +248,13 @@ class ProductIndex(TransformerMixin, BaseEstimator):
 
     def _vectors(self, X: ArrayLike, reset: bool = False) -> NDArray[np.float32]:
         x = validate_data(self, X, dtype=[np.float32, np.float64], reset=reset)
-        if (largest := np.abs(x).max()) > LARGEST:
-            raise InputError(f"a value of {largest:.2g} is out of range: scale the columns below {LARGEST:g}")
+        check_values(x)
         return np.require(x, np.float32, ["C", "W"])
 
     def _check_parameters(self) -> None:
-        limits = {
-            "n_codebooks": (1, MOST_CODEBOOKS),
-            "n_codewords": (2, MOST_CODEWORDS),
-            "max_iter": (1, 10_000),
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or not low <= int(value) <= high:
-                raise InputError(
-                    f"{name}={value!r} is out of range: it must be a whole number from {low} to {high}"
-                )
+        check_whole("n_codebooks", self.n_codebooks, 1, MAX_CODEBOOKS)
+        check_whole("n_codewords", self.n_codewords, 2, MAX_CODEWORDS)
+        check_whole("max_iter", self.max_iter, 1, 10_000)
 
 
 def _squared_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rvqvae.config import ModelConfig
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_number, check_whole
 from rvqvae.vqvae.codebook import Codebook
 
 
@@ -37,13 +37,10 @@ class ProductQuantizer(nn.Module):
 
     def __init__(self, n_codebooks: int, n_codes: int, dim: int, decay: float = 0.97) -> None:
         super().__init__()
-        if n_codebooks < 1 or n_codes < 2:
-            raise InputError(
-                f"n_codebooks={n_codebooks}, n_codes={n_codes} is out of range: take at least 1 of 2"
-            )
+        check_whole("n_codebooks", n_codebooks)
+        check_whole("n_codes", n_codes, 2)
         check_divisible(dim, n_codebooks)
-        if not 0 <= decay < 1:
-            raise InputError(f"decay={decay!r} is out of range: it must be in [0, 1)")
+        check_number("decay", decay, 0, 1, below=True)
         config = ModelConfig(code_dim=dim // n_codebooks)
         self.books = nn.ModuleList([Codebook(n_codes, config) for _ in range(n_codebooks)])
         for book in self._books:
