@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 
 from rvqvae.errors import InputError
@@ -22,7 +23,7 @@ def are_images(X: ArrayLike) -> bool:
     """Whether ``X`` is an array of images, or a list or Series of them; InputError for names of files."""
     if isinstance(X, str | bytes | PathLike):
         raise _no_samples(X)
-    if isinstance(X, Iterator) or type(X) is dict:  # Sparse matrices are dictionaries too.
+    if isinstance(X, Iterator) or (isinstance(X, dict) and not issparse(X)):
         raise InputError(f"samples are a {type(X).__name__}: give an array or a list")
     if isinstance(X, list | tuple) or getattr(X, "ndim", 2) == 1:
         first = next(iter(cast(Iterable[Any], X)), None)
