@@ -49,8 +49,10 @@ def some_of(names: Sequence[str], most: int) -> str:
 
 
 def _limits(low: float, high: float, above: bool = False, below: bool = False) -> str:
-    least = f"{'>' if above else '>='} {low:g}"
-    return least if high == math.inf else f"{least} and {'<' if below else '<='} {high:g}"
+    if not above and not below and high < math.inf:
+        return f"from {low} to {high}"
+    least = f"{'>' if above else '>='} {low}"
+    return least if high == math.inf else f"{least} and {'<' if below else '<='} {high}"
 
 
 def _out_of_range(name: str, value: object, wanted: str) -> InputError:

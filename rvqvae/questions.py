@@ -28,7 +28,7 @@ Said = bool | None
 VALUES: dict[Said, int] = {True: -1, False: 1, None: 0}
 SAID = {value: said for said, value in VALUES.items()}
 EXAMPLES = 12
-DOUBT_AFTER = ((3, -3.5, 2.4), (8, -4.0, 1.6), (28, -5.0, 1.25))
+DOUBT_AFTER: tuple[tuple[int, float, float], ...] = ((3, -3.5, 2.4), (8, -4.0, 1.6), (28, -5.0, 1.25))
 """Answers, and by how many nats all log odds of what was not answered may then be off together: measured on
 the development scenarios as `rate_interval` tells."""
 FEW = 8
