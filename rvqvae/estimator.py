@@ -16,7 +16,7 @@ from scipy.special import expit
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from rvqvae.config import ModelConfig, PriorConfig, TrainConfig, usual_epochs, usual_prior_epochs
+from rvqvae.config import ModelConfig, PriorConfig, TrainConfig, usual_batch, usual_epochs, usual_prior_epochs
 from rvqvae.detector import Scorer, detect
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError, check_number, check_whole
@@ -61,13 +61,15 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         What images are compared by, beside their pixels: the embedded network, the name of any timm model
         (may be downloaded), "learned" (from the images themselves), or a function as in `extract_features`.
     epochs : int or None
-        Passes over the data; by default as many as show the autoencoder 8,000 images of 64 x 64 (or 43,000 of
+        Passes over the data; by default as many as show the autoencoder 5,000 images of 64 x 64 (or 25,000 of
         28 x 28, or 100,000 vectors), from 2 to 20. With 0 no network is trained: membership alone, without
         `sample`, `reconstruct` and `anomaly_map`.
     prior_epochs : int or None
         Passes of the PixelCNN that `sample` draws from, which the first `sample` fits; 0 for none; by default
         100,000 grids, 4 to 16.
-    batch_size, learning_rate : training of the autoencoder, see `TrainConfig`.
+    batch_size : int or None
+        Samples in a step of the autoencoder's training; by default 64, fewer of large images, down to 16.
+    learning_rate : of the autoencoder's training, see `TrainConfig`.
     channels, code_dim, inlier_codes, outlier_codes, bottleneck : the networks, see `ModelConfig`.
     random_state : int, RandomState instance or None
         With an int, the same data give the same model and the same samples.
@@ -100,7 +102,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         features: Backbone = "efficientnet_lite0",
         epochs: int | None = None,
         prior_epochs: int | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         learning_rate: float = 3e-3,
         channels: int = 32,
         code_dim: int = 32,
@@ -359,9 +361,10 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         epochs = None if self.epochs is None else check_whole("epochs", self.epochs, 0)
         if epochs is None or (epochs == 0 and least):
             epochs = usual_epochs(n, self.shape_)
+        batch = self.batch_size
         train = TrainConfig(
             max(epochs, 1),
-            batch_size=check_whole("batch_size", self.batch_size),
+            batch_size=usual_batch(self.shape_) if batch is None else check_whole("batch_size", batch),
             learning_rate=check_number("learning_rate", self.learning_rate, 0, 1, above=True),
         )
         given = self.prior_epochs

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.recipes import load
-from rvqvae.config import ModelConfig, TrainConfig, usual_epochs
+from rvqvae.config import ModelConfig, TrainConfig, usual_batch, usual_epochs
 from rvqvae.errors import InputError
 from rvqvae.membership import Membership
 from rvqvae.vqvae.inference import (
@@ -188,11 +188,18 @@ def test_how_much_a_training_shows_by_default(n, side):
     epochs = usual_epochs(n, (3, side, side))
     assert 2 <= usual_epochs(10 * n, (1, side, side)) <= epochs <= 20
     if 2 < epochs < 20:
-        assert 0.75 < epochs * n * side**2 / 2**25 < 1.25  # As many pixels, whatever the set.
+        assert 0.75 < epochs * n * side**2 / 20_000_000 < 1.25  # As many pixels, whatever the set.
 
 
 @pytest.mark.parametrize(
-    ("n", "shape", "epochs"), [(800, (3, 64, 64), 10), (10_000, (1, 28, 28), 4), (10_000, (30,), 10)]
+    ("n", "shape", "epochs"), [(800, (3, 64, 64), 6), (10_000, (1, 28, 28), 3), (10_000, (30,), 10)]
 )
 def test_the_default_passes_of_some_sets(n, shape, epochs):
     assert usual_epochs(n, shape) == epochs
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch"), [((3, 64, 64), 16), ((1, 32, 32), 64), ((1, 256, 256), 16), ((30,), 64)]
+)
+def test_the_default_batch(shape, batch):
+    assert usual_batch(shape) == batch

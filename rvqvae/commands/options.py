@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rvqvae.config import TrainConfig
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError, check_whole
 from rvqvae.progress import Progress
@@ -30,13 +29,13 @@ class FitOptions:
     """What images are compared by: the embedded network, learned (from the images themselves), the name of
     any timm model, whose weights are then downloaded, or a .safetensors file of one."""
     epochs: int | None = None
-    """Passes over the images; by default as many as show 8,000 images of 64 x 64, from 2 to 20; 0 trains no
+    """Passes over the images; by default as many as show 5,000 images of 64 x 64, from 2 to 20; 0 trains no
     network."""
     prior_epochs: int | None = None
     """Passes over what the kept images are made of, when they are first sampled; 0 leaves sampling out; by
     default 16, fewer above 6,250 images, down to 4."""
-    batch_size: int = TrainConfig.batch_size
-    """Images per training step."""
+    batch_size: int | None = None
+    """Images per training step; by default 64, fewer of more than 32 x 32 pixels, down to 16."""
     seed: int = 0
     """Equal seeds give equal results."""
     device: str | None = None
