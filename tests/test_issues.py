@@ -73,7 +73,8 @@ def test_every_kind_is_named_and_hardly_anything_else(cleaned):
     rows = {row.path: row for row in read_manifest(cleaned.out / "manifest.csv")}
     for kind in (*KINDS, "near duplicate"):
         assert kind in rows[f"{kind}.png"].issues.split("; ")
-    assert sum(bool(row.issues) for name, row in rows.items() if name[0].isdigit()) <= 4
+    # Five of the crops lie within 9 pixels, of 640, of another one.
+    assert sum(bool(row.issues) for name, row in rows.items() if name[0].isdigit()) <= 6
     counts = cleaned.summary["issues"]
     assert set(counts) == {*KINDS, "near duplicate"}
     assert sum(counts.values()) == sum(len(row.issues.split("; ")) for row in rows.values() if row.issues)

@@ -105,18 +105,56 @@ def test_groups_of_codes_in_blocks(monkeypatch):
     assert torch.equal(generation.code_groups(model, codes, 2, 0), whole)
 
 
-@pytest.mark.parametrize("side", [8, 13, 28])
-def test_no_near_duplicate_is_lost_to_thumbnails(monkeypatch, side):
-    """Against comparing every pair that shares a bucket; also at the edge of the tolerance."""
+def copied(side, strongest):
+    """60 digits, and each again with noise up to ``strongest`` of its contrast."""
     rng = np.random.default_rng(side)
     images = load("mnist")[0][:60, :side, :side]
     noise = rng.normal(0, 1, images.shape) * images.std((1, 2), keepdims=True)
-    strength = np.linspace(0, 0.12, len(images))[:, None, None]
-    both = np.concatenate([images, np.clip(images + strength * noise, 0, 255).astype(np.uint8)])[:, None]
+    strength = np.linspace(0, strongest, len(images))[:, None, None]
+    return np.concatenate([images, np.clip(images + strength * noise, 0, 255).astype(np.uint8)])[:, None]
+
+
+def slow_near_duplicates(images):
+    """Every pair, one after the other."""
+
+    def view(image):
+        blocks = [
+            [block.mean() for block in np.array_split(line, 8, axis=1)]
+            for line in np.array_split(image[0].astype(float), 8)
+        ]
+        centred = np.array(blocks) - np.mean(blocks)
+        return centred / max(np.linalg.norm(centred), 4)
+
+    found = {}
+    contrasts = images.std((1, 2, 3))
+    good = np.flatnonzero(contrasts >= 1)
+    views = {i: view(images[i]) for i in good}
+    apart = {i: {j: np.linalg.norm(views[i] - views[j]) for j in good if j != i} for i in good}
+    for i in good:
+        for j in good[good < i]:
+            reach = min(sorted(apart[i].values())[3], sorted(apart[j].values())[3])
+            difference = np.sqrt(np.mean((images[i].astype(float) - images[j]) ** 2))
+            relative = difference / min(contrasts[i], contrasts[j])
+            if relative <= 0.08 or (apart[i][j] <= reach / 4 and relative <= 0.7):
+                found.setdefault(i, j)
+    return {int(i): int(j) for i, j in found.items()}
+
+
+@pytest.mark.parametrize("strongest", [0.12, 1.2])
+def test_near_duplicates_are_those_of_the_slow_twin(strongest):
+    both = copied(16, strongest)
     found = duplicates.near_duplicates(both)
-    monkeypatch.setattr(duplicates, "_shrinkage", lambda *_: np.inf)
-    assert found == duplicates.near_duplicates(both)
-    assert 10 < len(found) < len(images) or side == 8
+    assert found == slow_near_duplicates(both) and 20 < len(found) <= 60
+
+
+def test_hardly_a_near_duplicate_is_lost_between_cells(monkeypatch):
+    both = np.concatenate([load("mnist")[0][60:500, None, :16, :16], copied(16, 0.3)])
+    found = duplicates.near_duplicates(both)
+    monkeypatch.setattr(duplicates, "CELL", 64)
+    monkeypatch.setattr(duplicates, "SAMPLE", 32)
+    in_cells = duplicates.near_duplicates(both)
+    assert len(found) > 50 and len(in_cells.items() & found.items()) >= 0.96 * len(found)
+    assert len(in_cells.items() - found.items()) <= 1
 
 
 # The benchmark
