@@ -3,7 +3,7 @@
     python -m pipelines.heat_maps                              # the committed digits
     python -m pipelines.heat_maps --images DOMAIN.npz          # any images: x uint8 (N, H, W[, 3])
 
-A model learns from clean images alone. Half of the held-out images get a spot, a scratch, or a square from
+Maps are made with clean images alone. Half of the held-out images get a spot, a scratch, or a square from
 another place of another image. The AUROC is that of all pixels of the images with a defect, inside the mask
 against outside.
 """
@@ -27,12 +27,10 @@ from pipelines.common.labelled import halved, labelled_images
 from pipelines.common.tables import Sheet, as_markdown, as_rich
 from rvqvae.atomic import write_atomically
 from rvqvae.commands.score import overlay
-from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.errors import InputError
 from rvqvae.figures import image_grid, save_png
 from rvqvae.io.arrays import as_nchw
 from rvqvae.vqvae.heat_maps import HeatMaps
-from rvqvae.vqvae.training import fit
 
 Images = NDArray[np.uint8]
 Maps = NDArray[np.float32]
@@ -81,17 +79,15 @@ def plant(images: Images, seed: int) -> Planted:
 def heat_maps(
     images: str | None = None,
     total: int = 2000,
-    epochs: int = 6,
     seed: int = 0,
     out: str = "runs/heat_maps",
 ) -> None:
-    """Measure the maps of one model.
+    """Measure the maps of one set.
 
     Args:
         images: a .npz with x and y; without it the committed digits
         total: images at most; one in six is held out
-        epochs: passes of the training
-        seed: of training, split and defects
+        seed: of split, places and defects
         out: folder of table.md and maps.png
     """
     x, kinds = load("mnist") if images is None else labelled_images(images)
@@ -99,21 +95,15 @@ def heat_maps(
     (training, _), (held_out, _) = halved(as_nchw(x)[few], kinds[few])
     if len(held_out) < 2 * len(KINDS):
         raise InputError(f"{len(few)} images are too few: give {12 * len(KINDS)} or more")
-    model = fit(training, ModelConfig(), TrainConfig(epochs=epochs, membership="all"), seed=seed).model
-    maps = HeatMaps.fit(model, training, seed)
+    maps = HeatMaps.fit(training, seed)
     clean, planted = held_out[1::2], plant(held_out[::2], seed)
-    found, usual = (maps.over_usual(model, part) for part in (planted.images, clean))
-    shown, dark = (np.maximum(*parts) for parts in (found, usual))
-    rows = [
-        line("reconstruction", found[0], usual[0], planted),
-        line("patches", found[1], usual[1], planted),
-        line("as shown: the larger", shown, dark, planted),
-    ]
-    head = ["pixel AUROC", "all", *KINDS, "defect above 1", "clean image above 1"]
+    found, usual = maps(planted.images), maps(clean)
+    rows = [line(found, usual, planted)]
+    head = ["pixel AUROC: all", *KINDS, "defect above 1", "clean image above 1"]
     note = f"{len(training):,} training images, {len(clean)} clean ones, {len(planted.images)} with a defect."
     sheet = Sheet("", head, rows, note)
     write_atomically(Path(out) / "table.md", as_markdown([sheet]).encode())
-    layers = [*map(overlay, planted.images[:SHOWN], shown), *map(overlay, clean[:SHOWN], dark)]
+    layers = [*map(overlay, planted.images[:SHOWN], found), *map(overlay, clean[:SHOWN], usual)]
     pictures = np.concatenate(
         [
             colour(planted.images[:SHOWN]),
@@ -126,12 +116,12 @@ def heat_maps(
     Console().print(as_rich(sheet))
 
 
-def line(name: str, maps: Maps, usual: Maps, planted: Planted) -> list[str]:
+def line(maps: Maps, usual: Maps, planted: Planted) -> list[str]:
     """Of ``maps`` of the planted images, and the ``usual`` ones of clean images, where 1 is usual."""
     chosen = [np.ones(len(maps), bool), *(planted.kinds == kind for kind in KINDS)]
     numbers = [roc_auc_score(planted.masks[rows].ravel(), maps[rows].ravel()) for rows in chosen]
     shares = [(maps[planted.masks] > 1).mean(), (usual > 1).mean()]
-    return [name, *(f"{number:.3f}" for number in numbers), *(f"{share:.3f}" for share in shares)]
+    return [f"{number:.3f}" for number in numbers + shares]
 
 
 def colour(images: Images) -> Images:

@@ -190,7 +190,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         self._codes = Codes(inlier_codes(fitted.model, inliers).short(), torch.as_tensor(weights))
         self._prior = None
         if samples.ndim == 4:
-            self._maps = HeatMaps.fit(fitted.model, inliers, self._seed_)
+            self._maps = HeatMaps.fit(inliers, self._seed_, usable_device(self.device))
         release_pages(samples)
         return self
 
@@ -282,9 +282,9 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         samples = self._samples(X)
         if samples.ndim != 4:
             raise InputError(f"samples of shape {samples.shape} have no pixels: anomaly_map is for images")
-        model = self._trained("anomaly_map")
+        self._trained("anomaly_map")
         assert self._maps is not None
-        return self._maps(model, samples)
+        return self._maps(samples)
 
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
         """As of every estimator: safetensors and JSON; and README.md, which says what the model is."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from rvqvae.atomic import write_atomically
 from rvqvae.errors import InputError
 
-FORMAT = 3
+FORMAT = 4
 ARRAYS, FACTS = "model.safetensors", "model.json"
 NEXT = f"{ARRAYS}.next"
 """Where new arrays wait until model.json names them: at no moment is the folder without a whole model."""

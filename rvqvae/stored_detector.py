@@ -110,7 +110,7 @@ def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu"
     if model is not None and len(shape) == 3:
         maps = HeatMaps(*(arrays[f"maps.{name}"].to(device) for name in HeatMaps._fields))
         m = len(maps.places)
-        wanted = {"maps.places": (m, CHANNELS), "maps.scale": (CHANNELS,), "maps.usual": (2,)}
+        wanted = {"maps.places": (m, CHANNELS), "maps.scale": (CHANNELS,), "maps.usual": ()}
         check_shapes(arrays, wanted)
     return StoredDetector(Scorer(backbone, evidence, device), model, prior, codes, maps)
 

@@ -1,9 +1,12 @@
-"""Where an image departs from the inliers: by its reconstruction, and by its patches.
+"""Where an image departs from the inliers, by its patches.
 
-Patches after Roth et al. 2022 (PatchCore): the distance of each place's features to the nearest among places
-of inliers. Ours: features of the embedded network's early stages, and the larger of the two kinds of
-evidence, each over what .99 of the pixels of other inliers stay below, so that one scale serves all images
-and an inlier stays dark. `pipelines/heat_maps.py` measures both on planted defects.
+After Roth et al. 2022 (PatchCore): the distance of each place's features to the nearest among places of
+inliers. Ours: features of the embedded network's early stages, over what .99 of the pixels of other inliers
+stay below, so that one scale serves all images and an inlier stays dark.
+
+The error of reconstruction is not in it: on planted defects (`pipelines/heat_maps.py`) the larger of the two
+had a pixel AUROC of .816 on digits, .877 on photographs and .975 on textures, patches alone .826, .891 and
+.975, with a third to two thirds of the false alarms.
 """
 
 from __future__ import annotations
@@ -17,8 +20,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rvqvae.features.perceptual import deep_features
-from rvqvae.vqvae.inference import error_maps
-from rvqvae.vqvae.model import TwoCodebookVQVAE
 
 PLACES = 4096
 """Places of inliers that others are compared with."""
@@ -35,48 +36,32 @@ Images = NDArray[Any]
 
 
 class HeatMaps(NamedTuple):
-    """What heat maps of one model are made with."""
+    """What heat maps are made with."""
 
     places: Tensor
     """(M, CHANNELS) float32, features of inliers' places over ``scale``."""
     scale: Tensor
     """(CHANNELS,) float32, standard deviations of the features."""
     usual: Tensor
-    """(2,) float32: what .99 of inliers' pixels stay below, by reconstruction and by patches."""
+    """Scalar float32: what .99 of inliers' pixels stay below."""
 
     @classmethod
-    def fit(cls, model: TwoCodebookVQVAE, inliers: Images, seed: int) -> HeatMaps:
-        """From the ``inliers`` that the model learned from; one in five, 100 at most, says what is usual."""
+    def fit(cls, inliers: Images, seed: int, device: torch.device | str = "cpu") -> HeatMaps:
+        """From ``inliers``; one in five, 100 at most, says what is usual."""
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(inliers))[: LEARNED + CALIBRATED]
         calibrated = -(-len(order) // 5)
         learned, other = inliers[order[calibrated:]], inliers[order[:calibrated]]
-        device = model.data_scale.device
         found = _places(learned if len(learned) else other, device).flatten(0, 2)
         scale = found.std(0).clamp_min(1e-6)
         few = torch.from_numpy(rng.permutation(len(found))[:PLACES]).to(device)
-        maps = cls(found[few] / scale, scale, torch.ones(2, device=device))
-        usual = [float(np.quantile(part, USUAL)) for part in maps.parts(model, other)]
-        return maps._replace(usual=torch.tensor(usual).clamp_min(1e-8))
+        maps = cls(found[few] / scale, scale, torch.ones((), device=device))
+        return maps._replace(usual=torch.tensor(max(float(np.quantile(maps(other), USUAL)), 1e-8)))
 
-    def __call__(self, model: TwoCodebookVQVAE, images: Images) -> NDArray[np.float32]:
+    def __call__(self, images: Images) -> NDArray[np.float32]:
         """(N, H, W) float32 >= 0; above 1 where an inlier rarely is."""
-        return np.maximum(*self.over_usual(model, images))
-
-    def over_usual(
-        self, model: TwoCodebookVQVAE, images: Images
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`parts`, each over what is usual."""
-        error, patches = self.parts(model, images)
-        usual = self.usual.cpu().numpy()
-        return error / usual[0], patches / usual[1]
-
-    def parts(
-        self, model: TwoCodebookVQVAE, images: Images
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(N, H, W) each: the squared error of reconstruction, and the distance of patches."""
-        distances = [self._distances(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        return error_maps(model, images), np.concatenate(distances)
+        parts = [self._distances(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+        return np.concatenate(parts) / float(self.usual)
 
     @torch.inference_mode()
     def _distances(self, images: Images) -> NDArray[np.float32]:
@@ -87,7 +72,7 @@ class HeatMaps(NamedTuple):
 
 
 @torch.inference_mode()
-def _places(images: Images, device: torch.device) -> Tensor:
+def _places(images: Images, device: torch.device | str) -> Tensor:
     """(N, h, w, CHANNELS) features of a quarter and an eighth of the side, on the grid of the former."""
     parts = []
     for begin in range(0, len(images), BATCH):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from rvqvae.batches import map_batches
 from rvqvae.membership import CodebookEvidence
@@ -114,17 +113,3 @@ def decode_codes(model: TwoCodebookVQVAE, codes: Tensor) -> Tensor:
         [model.decode(batch.to(model.data_scale.device)).cpu() for batch in codes.split(BATCH)]
     )
     return (decoded.clamp(0, 1) * 255).round().byte() if decoded.ndim == 4 else decoded
-
-
-@torch.inference_mode()
-def error_maps(model: TwoCodebookVQVAE, images: Tensor | NDArray[Any]) -> NDArray[np.float32]:
-    """(N, H, W) squared error of each pixel through the inlier codebook, mean over channels, smoothed 3 x 3.
-
-    A single pixel's error is mostly that of an edge that came out a little aside.
-    """
-    model.eval()
-    maps = []
-    for x in batches(model, images):
-        wrong = (x - model.decoder(model.quantize(x).vectors).float()).square().mean(1, keepdim=True)
-        maps.append(F.avg_pool2d(wrong, 3, 1, 1, count_include_pad=False)[:, 0].cpu().numpy())
-    return np.concatenate(maps)
