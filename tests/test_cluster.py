@@ -49,7 +49,7 @@ def done(folder, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Groups of little training, where their quality does not count."""
-    monkeypatch.setattr(groups, "MANY", 10)
+    monkeypatch.setattr(groups, "MAX_EPOCHS", 10)
 
 
 def rows_of(out):

@@ -72,9 +72,10 @@ def test_every_frame_counts(tmp_path, format):
 def test_every_bit_counts(tmp_path):
     """Two pictures of 16 bits that differ by less than a grey level."""
     deep = GREY[0].astype(np.uint16) * 257
-    for name, values in (("a.png", deep), ("b.png", deep ^ 1), ("c.tiff", deep)):
-        save(tmp_path / name, encode(values, "TIFF" if "tiff" in name else "PNG"))
-    assert statuses(tmp_path) == ["ok", "ok", "duplicate"]
+    formats = {"a.png": "PNG", "b.png": "PNG", "c.tiff": "TIFF", "d.pgm": "PPM"}
+    for name, format in formats.items():
+        save(tmp_path / name, encode(deep ^ 1 if name == "b.png" else deep, format))
+    assert statuses(tmp_path) == ["ok", "ok", "duplicate", "duplicate"]
 
 
 def sixteen_bits(values: np.ndarray) -> bytes:

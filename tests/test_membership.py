@@ -38,7 +38,7 @@ from rvqvae.membership.ellipsoid import ANCHORS, find_core, fit_ellipsoid, major
 from rvqvae.membership.evidence import direction_of
 from rvqvae.membership.judge import FILE
 from rvqvae.membership.literal import _otsu
-from rvqvae.membership.update import AUTHORITY, likelihood_ratio
+from rvqvae.membership.update import MAX_RATIO, likelihood_ratio
 
 
 @pytest.fixture(scope="module")
@@ -309,10 +309,10 @@ def test_the_codebooks_settle_what_the_start_left_open():
 
 def test_the_codebooks_never_overrule_the_start():
     truth = np.arange(400) % 4 == 0
-    start = a_start(truth, AUTHORITY + 0.1)
+    start = a_start(truth, MAX_RATIO + 0.1)
     after = update(start, start, evidence_of(~truth, 5.0), 0)
     assert np.array_equal(after.is_outlier, truth)
-    assert np.abs(after.log_odds - start.log_odds).max() <= AUTHORITY
+    assert np.abs(after.log_odds - start.log_odds).max() <= MAX_RATIO
 
 
 def test_a_ratio_out_of_fold_carries_nothing_where_nothing_is():

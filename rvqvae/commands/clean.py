@@ -143,10 +143,12 @@ def clean(
             classes = read_labels(labels, source.names)
             inputs += digest_of_labels(classes)
         folder = stack.enter_context(locked(out))
+        part = {"epochs": 0}
+        folder.check(job, part)
         if not folder.holds(inputs):
             _check_no_copy(out / CLEAN)
         known = all((out / name).exists() for name in RESULTS)
-        done = folder.claim(job, inputs, less={"epochs": 0}) and known
+        done = folder.claim(job, inputs, part) and known
         if not done:
             started = time.monotonic()
             found = read_for_fit(source, folder, options, progress, classes, not no_issues)

@@ -121,7 +121,8 @@ def _cluster(
     progress("features", n, n)
     vectors = JointView.fit(views, options.seed)(views)
     groups = find_groups(vectors, k, seed=options.seed, device=device, progress=progress)
-    members = _surest_first(groups.labels, groups.probability, k)
+    order = np.argsort(-groups.probability, kind="stable")
+    members = [order[groups.labels[order] == number] for number in range(k)]  # the surest first
     for old in (out / GRIDS).glob("*.png"):  # Of other files in the same folder, with more clusters.
         old.unlink()
     for number, rows in enumerate(members):
@@ -135,7 +136,11 @@ def _cluster(
         "clustered": n,
         **status_counts(found.entries),
         "clusters": [
-            {"cluster": number, "images": len(rows), "probability": _mean(groups.probability[rows])}
+            {
+                "cluster": number,
+                "images": len(rows),
+                "probability": round(float(groups.probability[rows].mean()), 4) if len(rows) else None,
+            }
             for number, rows in enumerate(members)
         ],
         "seed": options.seed,
@@ -147,18 +152,6 @@ def _cluster(
         "command": command,
     }
     write_json(out / SUMMARY, summary)
-
-
-def _surest_first(
-    labels: NDArray[np.int64], probability: NDArray[np.float32], k: int
-) -> list[NDArray[np.intp]]:
-    """The rows of each of ``k`` clusters, the most probable first."""
-    order = np.argsort(-probability, kind="stable")
-    return [order[labels[order] == number] for number in range(k)]
-
-
-def _mean(probability: NDArray[np.float32]) -> float | None:
-    return round(float(probability.mean()), 4) if len(probability) else None
 
 
 def _sheet(images: NDArray[np.uint8], members: Sequence[NDArray[np.intp]]) -> bytes:

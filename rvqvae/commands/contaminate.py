@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
-from rvqvae.io.manifest import write_table
-from rvqvae.io.reading import Inventory, read_source
-from rvqvae.io.sources import Source, open_source
+from rvqvae.io.manifest import read_table, write_table
+from rvqvae.io.reading import read_source
+from rvqvae.io.sources import open_source
 from rvqvae.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from rvqvae.contamination import Contaminated
 
 TRUTH = "truth.csv"
 COLUMNS = ("path", "is_outlier", "source")
@@ -84,13 +79,19 @@ def contaminate(
         folder.job(job, digest_of(first, second), [TRUTH]) as done,
     ):
         if not done:
-            found = _read_alike(first, second, size, workers, progress)
+            how: dict[str, Any] = {"workers": workers, "progress": progress, "deduplicate": False}
+            found = [read_source(first, size=size, **how)]
+            side = found[0].side  # The outliers are read alike.
+            found.append(read_source(second, size=side.size, levels=side.levels, **how))
             channels = max(one.side.channels for one in found)
-            kinds = [_in_channels(one.images, channels) for one in found]
+            kinds = [np.broadcast_to(one.images, (len(one.images), channels, *side.size)) for one in found]
             mixture = contamination.contaminate(kinds[0], kinds[1], rate, seed, total=total)
             names = _write(out, mixture.images, progress)
-            write_table(out / TRUTH, COLUMNS, _truth(names, mixture, found))
-    flags = _flags(out / TRUTH)
+            origins = [found[int(outlier)] for outlier in mixture.is_outlier]
+            rows = zip(names, mixture.is_outlier, origins, mixture.source_index, strict=True)
+            truth = [(name, outlier, o.entries[o.rows[i]].path) for name, outlier, o, i in rows]
+            write_table(out / TRUTH, COLUMNS, truth)
+    flags = [row["is_outlier"] for _, row in read_table(out / TRUTH, COLUMNS, "mix again in another folder")]
     return Mixed(out, len(flags), flags.count("true"), done)
 
 
@@ -104,36 +105,3 @@ def _write(out: Path, images: NDArray[np.uint8], progress: Progress) -> list[str
         save_png(out / name, image.transpose(1, 2, 0).squeeze())
         progress("write", done, len(names))
     return names
-
-
-def _truth(
-    names: Sequence[str], mixture: Contaminated, found: Sequence[Inventory]
-) -> Iterator[tuple[str, bool, str]]:
-    for name, outlier, index in zip(names, mixture.is_outlier, mixture.source_index, strict=True):
-        origin = found[int(outlier)]
-        yield name, outlier, origin.entries[origin.rows[index]].path
-
-
-def _read_alike(
-    inliers: Source, outliers: Source, size: int | None, workers: int | None, progress: Progress
-) -> tuple[Inventory, Inventory]:
-    """Both at the size of the inliers."""
-    first = read_source(inliers, size=size, workers=workers, progress=progress, deduplicate=False)
-    second = read_source(
-        outliers,
-        size=first.side.size,
-        levels=first.side.levels,
-        workers=workers,
-        progress=progress,
-        deduplicate=False,
-    )
-    return first, second
-
-
-def _in_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    return np.broadcast_to(images, (len(images), channels, *images.shape[2:]))
-
-
-def _flags(truth: Path) -> list[str]:
-    with truth.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return [row["is_outlier"] for row in csv.DictReader(file)]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 from urllib.parse import quote
 
+import numpy as np
+
 from rvqvae.commands.folder import STATE, WORK, check_file
 from rvqvae.commands.record import write_json
 from rvqvae.errors import InputError, check_choice, check_whole
@@ -99,7 +101,8 @@ def label_studio_tasks(found: Results) -> list[dict[str, Any]]:
     folder that holds the folder of the images. https://labelstud.io/guide/predictions
     """
     version = f"rvqvae {found.summary['versions']['rvqvae']}"
-    doubt = sorted(found.rows, key=lambda row: _sure(row.outlier_probability))
+    probability = np.array([row.outlier_probability for row in found.rows])
+    doubt = np.argsort(np.nan_to_num(abs(probability - 0.5), nan=1), kind="stable")
     return [
         {
             "data": {
@@ -109,7 +112,7 @@ def label_studio_tasks(found: Results) -> list[dict[str, Any]]:
             },
             "predictions": [_prediction(row, version)],
         }
-        for row in doubt
+        for row in map(found.rows.__getitem__, doubt)
     ]
 
 
@@ -247,10 +250,6 @@ def _results(folder: Path, images: str | Path | None) -> tuple[Results, int]:
     if missing := next((row.path for row in good if not (place / row.path).is_file()), None):
         raise InputError(f"{place} has no {missing!r}: say with --images where the images are now, unpacked")
     return Results(place, good, summary), len(rows) - len(good)
-
-
-def _sure(probability: float) -> float:
-    return 2.0 if math.isnan(probability) else abs(probability - 0.5)
 
 
 def _utf8(name: str) -> str:

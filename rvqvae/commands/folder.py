@@ -38,9 +38,18 @@ class Folder:
 
         `job` is what was asked for, as JSON; `inputs` a digest of the files that it reads. If only these
         have changed, the job starts anew; so it does, over the results that are there, if they are those of
-        the job with the settings `less`, which does a part of it. InputError if the folder holds another
-        job's results.
+        the job with the settings `less`, which does a part of it. InputError as of `check`.
         """
+        self.check(job, less)
+        state = self._state()
+        if state is not None and state["inputs"] == inputs and not _difference(state["job"], job):
+            return bool(state["finished"])
+        self._clear()
+        self._write({"job": job, "inputs": inputs, "finished": False})
+        return False
+
+    def check(self, job: Mapping[str, Any], less: Mapping[str, Any] | None = None) -> None:
+        """InputError if the folder holds the results of another job; see `claim`."""
         state = self._state()
         if state is None:
             if _content(self.path):
@@ -48,11 +57,6 @@ class Folder:
         elif difference := _difference(state["job"], job):
             if _difference(state["job"], {**job, **(less or {})}):
                 raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
-        elif state["inputs"] == inputs:
-            return bool(state["finished"])
-        self._clear()
-        self._write({"job": job, "inputs": inputs, "finished": False})
-        return False
 
     def holds(self, inputs: str) -> bool:
         """Whether what the folder was last claimed for reads files of this digest."""

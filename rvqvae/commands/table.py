@@ -75,6 +75,8 @@ MISSING = b""
 
 def _as_files(images: Any, column: str | None, folder: Path) -> tuple[Path, list[Any]]:
     """The images as a folder of files, named by their place, and what was given for each."""
+    from rvqvae.io.manifest import link_to
+
     folder.mkdir(parents=True, exist_ok=True)
     wanted, sources = set(), []
     for i, (source, item) in enumerate(_items(images, column)):
@@ -82,7 +84,7 @@ def _as_files(images: Any, column: str | None, folder: Path) -> tuple[Path, list
         if source is not None and item is None:
             path = Path(os.path.abspath(source))
             name = f"{i:0{DIGITS}d}-{path.name}"
-            _link(folder / name, path)
+            link_to(folder / name, path)
         else:
             content, suffix = _encoded(item, i)
             name = f"{i:0{DIGITS}d}{suffix}"
@@ -190,11 +192,3 @@ def _pixels(item: Any, place: int) -> Any:
             "floats from 0 to 1"
         )
     return np.ascontiguousarray(values)
-
-
-def _link(target: Path, file: Path) -> None:
-    if os.path.lexists(target):
-        if target.is_symlink() and os.readlink(target) == str(file):
-            return
-        raise InputError(f"{target} is there already, and is another file: give another out")
-    target.symlink_to(file)

@@ -129,7 +129,7 @@ def copy_kept(rows: Iterable[Row], source: str | Path | Source, out: str | Path,
         for row, target in zip(kept, targets, strict=True):
             content = _unchanged(opened, row)
             if link:
-                _link(target, (opened.path / row.path).absolute())
+                link_to(target, (opened.path / row.path).absolute())
             else:
                 _put(target, content)
     return len(kept)
@@ -228,7 +228,8 @@ def _put(target: Path, content: bytes) -> None:
         raise _in_the_way(target)
 
 
-def _link(target: Path, file: Path) -> None:
+def link_to(target: Path, file: Path) -> None:
+    """Make the symbolic link ``target``; InputError if something else is there."""
     if not os.path.lexists(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(file)
@@ -237,7 +238,7 @@ def _link(target: Path, file: Path) -> None:
 
 
 def _in_the_way(target: Path) -> InputError:
-    return InputError(f"{target} is there already, and is another file: give an empty folder")
+    return InputError(f"{target} is there already, and is another file: give another folder")
 
 
 def _rows_as_npz(source: Source, rows: Sequence[Row]) -> bytes:

@@ -268,8 +268,10 @@ def _add_values(frame: Image.Image, add: Callable[[bytes], None]) -> None:
     with suppress(Exception):  # As in _read_upright; in place it would spoil the next frame.
         frame = ImageOps.exif_transpose(frame)
     values, kind = deep_values(frame, tags), "grey"
-    if values is None:
+    if values is not None:
+        values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    else:
         kind = "" if frame.mode in LOSSLESS_IN_RGBA else frame.mode
         values = np.asarray(frame if kind else frame.convert("RGBA"))
-    add(f"{kind} {values.shape} {values.dtype.kind}{values.itemsize}".encode())
-    add(values.astype(values.dtype.newbyteorder("=")).tobytes())
+    add(f"{kind} {values.shape} {values.dtype}".encode())
+    add(values.tobytes())

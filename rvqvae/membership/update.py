@@ -1,4 +1,4 @@
-"""The epochwise update of the sets: the two codebooks compete for every sample."""
+"""The update of the sets between epochs, by the likelihood ratio of both codebooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rvqvae.membership.decision import cut_at
 from rvqvae.membership.linear import FOLDS, out_of_fold
 from rvqvae.membership.types import CodebookEvidence, Membership
 
-AUTHORITY = 2.0
+MAX_RATIO = 2.0
 """Most log odds that the codebooks may add to the start's: they settle what it left open, never overrule it.
 
 Ours. Left to themselves, codebooks confirm whatever split they were trained on, and on near outliers they
@@ -29,11 +29,12 @@ def update(
     """Sets of the next epoch: the warm ``start`` plus what the codebooks, trained on ``current``, say.
 
     The log likelihood ratio is learned from the current sets and read out of fold. With fewer outliers than
-    folds there is nothing to compete, and the start stands. A given ``contamination`` is kept to.
+    folds there is nothing to learn from, and the start stands. A given ``contamination`` is kept to.
     """
-    if _too_few(current.is_outlier):
+    outliers = int(current.is_outlier.sum())
+    if min(outliers, len(current.is_outlier) - outliers) < FOLDS:
         return start
-    ratio = np.clip(likelihood_ratio(evidence, current.is_outlier, seed), -AUTHORITY, AUTHORITY)
+    ratio = np.clip(likelihood_ratio(evidence, current.is_outlier, seed), -MAX_RATIO, MAX_RATIO)
     log_odds = start.log_odds + ratio
     return Membership(log_odds if contamination is None else log_odds - cut_at(log_odds, contamination))
 
@@ -55,7 +56,3 @@ def _columns(evidence: CodebookEvidence) -> NDArray[np.float64]:
             evidence.outlier_surprise,
         ]
     )
-
-
-def _too_few(is_outlier: NDArray[np.bool_]) -> bool:
-    return bool(min(is_outlier.sum(), (~is_outlier).sum()) < FOLDS)

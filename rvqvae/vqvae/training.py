@@ -29,7 +29,7 @@ Report = Callable[[int, dict[str, float]], None]
 
 STATE_FORMAT = 5
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
-LOOKED_AT = 4
+PERCEPTUAL_EVERY = 4
 """One in so many images of a batch has its perceptual loss taken: it costs more than all the rest."""
 POOL = 16_384
 """Encodings that a codebook starts from or that replace its dead codewords."""
@@ -106,7 +106,7 @@ def fit(
             elif train_config.membership == "robust" and due:
                 known = evidence(codebook_scores(model, data), membership.is_outlier)
                 membership = update(start, membership, known, seed, contamination)
-        _tend_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
+        _update_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
         history.append(_epoch_metrics(model, terms, before, membership))
         if path:
             save_state(
@@ -139,7 +139,7 @@ def _terms(
     x, weight = to_float(samples.to(device, non_blocking=True)), weight.to(device, non_blocking=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device.type)):
         output = model(x, member.to(device, non_blocking=True))
-    few = slice(-(-len(x) // LOOKED_AT))
+    few = slice(-(-len(x) // PERCEPTUAL_EVERY))
     seen = torch.zeros((), device=device)
     if x.ndim == 4 and perceptual > 0:
         seen = perceptual_loss(x[few], output.reconstruction[few], weight[few])
@@ -179,10 +179,10 @@ def _start_codebooks(
     model.outlier_codebook.kmeans_init(outliers, generator)
 
 
-def _tend_codebooks(
+def _update_codebooks(
     model: TwoCodebookVQVAE, data: Tensor, is_outlier: NDArray[np.bool_], generator: torch.Generator
 ) -> None:
-    """Between epochs: revive dead codewords, start a codebook whose set is new, refresh the distances."""
+    """Between epochs: replace dead codewords, start a codebook whose set is new, refresh the distances."""
     pools = _pools(model, data, is_outlier, generator)
     for book, pool in zip((model.inlier_codebook, model.outlier_codebook), pools, strict=True):
         if bool(book.started):
