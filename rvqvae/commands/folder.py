@@ -54,9 +54,10 @@ class Folder:
         if state is None:
             if _content(self.path):
                 raise InputError(f"{self.path} is not empty: give a new folder")
-        elif difference := _difference(state["job"], job):
-            if _difference(state["job"], {**job, **(less or {})}):
-                raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
+        elif _difference(state["job"], {**job, **(less or {})}) and (
+            difference := _difference(state["job"], job)
+        ):
+            raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
 
     def holds(self, inputs: str) -> bool:
         """Whether what the folder was last claimed for reads files of this digest."""
