@@ -7,13 +7,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from pipelines import suite
+from pipelines import ablate_judge, suite
 from pipelines.common.domains import Folder, Scenario
 from pipelines.judging import mixtures, own, peers, tables
 from pipelines.judging.cases import Case, Decision, Row
 from pipelines.judging.own import OWN
 from pipelines.judging.review import LIBRARIES, REVIEWERS, Review, User, settled
 from pipelines.judging.tabular import Tables
+from pipelines.train_judge import TABLE, read_table
 from rvqvae import RobustVQVAE
 from rvqvae.errors import InputError
 from rvqvae.features.pretrained import extract_views
@@ -302,3 +303,23 @@ def test_answers_end_in_a_table_and_a_figure(root, tmp_path):
         ["rvqvae", "2", "2"],
         ["top of the list", "0", "4"],
     ]
+
+
+def test_evidence_is_worth_what_the_judge_loses_without_it(tmp_path, monkeypatch):
+    known = read_table(Path(__file__).parents[1] / TABLE)
+    rows = known.set < 25
+    few = known._replace(
+        x=known.x[rows], y=known.y[rows], set=known.set[rows], kind=known.kind[:25],
+        families=known.families[:25], doubt={},
+    )  # fmt: skip
+    monkeypatch.setattr(ablate_judge, "read_table", lambda path: few)
+    monkeypatch.setattr(
+        ablate_judge,
+        "EVIDENCE",
+        {name: ablate_judge.EVIDENCE[name] for name in ("nothing", "absolute distances")},
+    )
+    ablate_judge.ablate_judge(out=tmp_path / "ablation.md")
+    lines = [line.split("|")[1:-1] for line in (tmp_path / "ablation.md").read_text().splitlines()[4:6]]
+    (_, none, _, whole, *_), (_, some, _, without, *_) = lines
+    assert int(none) == 0 < int(some) < len(known.names)
+    assert float(whole) < float(without)
