@@ -6,7 +6,10 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from rvqvae.commands.main import main
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "rvqvae").rglob("*.py"))
@@ -94,6 +97,22 @@ def test_only_tracking_imports_mlflow():
         top = [name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names]
         top += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
         assert not [name for name in top if name.startswith("mlflow")]
+
+
+def test_few_calls_lead_from_a_command_to_the_codebook(tmp_path, monkeypatch):
+    class Reached(Exception):
+        pass
+
+    def stop(*_):
+        raise Reached
+
+    monkeypatch.setattr("rvqvae.vqvae.codebook.Codebook.forward", stop)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 256, (24, 8, 8), dtype=np.uint8))
+    flags = ["--features", "learned", "--epochs", "1", "--quiet"]
+    with pytest.raises(Reached) as caught:
+        main(["clean", str(tmp_path / "x.npz"), "--out", str(tmp_path / "out"), *flags])
+    ours = [entry.name for entry in caught.traceback if entry.path.is_relative_to(ROOT / "rvqvae")]
+    assert ours[:2] == ["main", "clean"] and len(ours) <= 7, ours
 
 
 def test_no_file_is_long():
