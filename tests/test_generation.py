@@ -12,6 +12,7 @@ from data.recipes import load
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.features.perceptual import perceptual_loss
 from rvqvae.io.arrays import as_nchw
+from rvqvae.priors import fit_prior
 from rvqvae.priors.groups import GROUP, code_groups, fit_code_prior
 from rvqvae.vqvae.inference import inlier_codes
 from rvqvae.vqvae.training import Fitted, fit
@@ -45,6 +46,16 @@ def test_the_group_says_which_whole_is_meant(images, fitted):
     drawn = mixture.sample(len(codes), model.grid, seed=0)
     drawn = [mixture.sample(50, model.grid, seed=0, labels=torch.full((50,), k)) for k in range(2)]
     assert not drawn[0].equal(drawn[1])
+
+
+def test_what_a_prior_learns_of_a_code_holds_for_codes_nearby(images, fitted):
+    """Held-out grids are likelier to a prior that starts from the codewords."""
+    codes, words = inlier_codes(fitted.model, torch.as_tensor(images)), fitted.model.inlier_codebook.codewords
+    config = replace(PRIOR, epochs=8)
+    found = [fit_prior(codes[:300], len(words), config, seed=0, codewords=w) for w in (None, words)]
+    with torch.no_grad():
+        without, started = (float(prior.log_prob(codes[300:]).mean()) for prior in found)
+    assert started > without + 1
 
 
 def test_groups_hold_alike_grids(images, fitted):

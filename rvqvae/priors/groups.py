@@ -41,7 +41,8 @@ def fit_code_prior(
     labels = code_groups(model, codes, groups, seed) if groups > 1 else None
     return fit_prior(
         codes, model.config.inlier_codes, config, seed=seed, weights=weights, labels=labels,
-        n_classes=groups if groups > 1 else 0, report=report, device=device,
+        n_classes=groups if groups > 1 else 0, codewords=model.inlier_codebook.codewords, report=report,
+        device=device,
     )  # fmt: skip
 
 

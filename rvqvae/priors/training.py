@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rvqvae.config import PriorConfig
+from rvqvae.devices import bfloat16_pays
 from rvqvae.errors import InputError
 from rvqvae.optimization import Loop
 from rvqvae.priors.pixelcnn import GatedPixelCNN
@@ -26,6 +27,7 @@ def fit_prior(
     weights: Tensor | ArrayLike | None = None,
     labels: Tensor | ArrayLike | None = None,
     n_classes: int = 0,
+    codewords: Tensor | None = None,
     report: Report | None = None,
     device: torch.device | str | None = None,
 ) -> GatedPixelCNN:
@@ -33,6 +35,7 @@ def fit_prior(
 
     ``weights`` (N,) >= 0: how much each grid counts; grids of weight zero are left out.
     ``labels`` (N,) integer below ``n_classes``: classes to condition on.
+    ``codewords`` (n_codes, D) float: where codes lie, from which they start (`GatedPixelCNN.start_from`).
     ``report(epoch, metrics)``: ``nats_per_position`` (weighted mean over the epoch, dropout on).
     ``device``: by default where ``codes`` lie. The global random state is untouched.
 
@@ -45,7 +48,10 @@ def fit_prior(
     labels = None if labels is None else torch.as_tensor(labels, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = GatedPixelCNN(n_codes, config, n_classes).to(device)
+        model = GatedPixelCNN(n_codes, config, n_classes)
+        if codewords is not None:
+            model.start_from(codewords.cpu())
+        model = model.to(device).to(memory_format=torch.channels_last)
         codes, labels = model.checked(codes, labels)
         importance = _importance(weights, len(codes), device)
         kept = importance > 0
@@ -93,7 +99,9 @@ def _train(
     for epoch in range(config.epochs):
         for rows in loop.batches(epoch):
             chosen = rows.to(codes.device)
-            log_prob = model.log_prob(codes[chosen], None if labels is None else labels[chosen])
+            kind = codes.device.type
+            with torch.autocast(kind, torch.bfloat16, enabled=bfloat16_pays(kind)):
+                log_prob = model.log_prob(codes[chosen], None if labels is None else labels[chosen])
             loop.step({"loss": -(importance[chosen] * log_prob).mean() / positions})
         terms = loop.means()
         if report is not None:
