@@ -117,9 +117,9 @@ class GatedPixelCNN(nn.Module):
         """Before training: let codes whose ``codewords`` (n_codes, D) are near be alike to the prior.
 
         Ours: embeddings are a random projection of the codewords, so that what is learned of a code holds for
-        its neighbours from the start. Of 2,100 digits, 7 x 7 codes, the nats per position of held-out grids fell
-        from 2.46 to 2.11, the Fréchet distance of 500 samples from 471 to 369, and of these a classifier could
-        read .59 for .51. The last weights too: 2.09 and 408, so these start as usual.
+        its neighbours from the start. Of 2,100 digits, 7 x 7 codes, the nats per position of held-out grids
+        fell from 2.46 to 2.11, the Fréchet distance of 500 samples from 471 to 369, and a classifier could
+        read .59 of these for .51. With the last weights too it was 2.09 and 408, so these start as usual.
         """
         points = (codewords - codewords.mean(0)) / codewords.std().clamp_min(1e-12)
         dim, width = points.shape[1], self.embedding.embedding_dim
