@@ -226,6 +226,8 @@ def test_training_what_was_left_out(few, tmp_path):
     )
     listed = clean(few, out, FAST, no_train=True, answers=tmp_path / "said.csv").summary
     before, copied = read_manifest(out / "manifest.csv"), contents(out / "clean")
+    with pytest.raises(InputError, match="holds another run, with no_issues=None where this one has True"):
+        clean(few, out, FAST, no_issues=True)
     with pytest.raises(KeyboardInterrupt):
         clean(few, out, FAST, progress=Stop("train"))
     assert read_manifest(out / "manifest.csv") == before

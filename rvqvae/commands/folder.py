@@ -54,9 +54,10 @@ class Folder:
         if state is None:
             if _content(self.path):
                 raise InputError(f"{self.path} is not empty: give a new folder")
-        elif _difference(state["job"], {**job, **(less or {})}) and (
-            difference := _difference(state["job"], job)
-        ):
+            return
+        less = less or {}
+        is_part = all(state["job"].get(name) == value for name, value in less.items())
+        if difference := _difference(state["job"], {**job, **less} if is_part else job):
             raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
 
     def holds(self, inputs: str) -> bool:
