@@ -83,7 +83,9 @@ def test_a_tar_is_read_as_a_zip_is(tmp_path):
         path = save_tar(tmp_path / f"{form}.tar", CONTENTS | {"a/label.cls": b"7"}, format=form)
         one, other = read_source(path), read_source(tmp_path / "in.zip")
         assert [entry.path for entry in one.entries] == [f"{form}.tar/{name}" for name in CONTENTS]
-        assert [entry[1:] for entry in one.entries] == [entry[1:] for entry in other.entries]
+        # Reasons may name other images, below the name of the shard.
+        found = [entry._replace(reason=entry.reason.replace(f"{form}.tar/", "")) for entry in one.entries]
+        assert [entry[1:] for entry in found] == [entry[1:] for entry in other.entries]
         np.testing.assert_array_equal(one.images, other.images)
 
 
