@@ -20,12 +20,12 @@ from rvqvae.config import ModelConfig, PriorConfig, TrainConfig, usual_batch, us
 from rvqvae.detector import Scorer, detect
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError, check_number, check_whole
-from rvqvae.estimator_base import OF_THIS_MACHINE, SampleEstimator
+from rvqvae.estimator_base import SampleEstimator
 from rvqvae.features.pretrained import Backbone
 from rvqvae.io.arrays import release_pages
 from rvqvae.io.samples import draw_seed, form_of, in_form
 from rvqvae.membership import Membership, cut_at, verdict_of
-from rvqvae.model_card import Card, write_card
+from rvqvae.model_card import Card
 from rvqvae.model_folder import Stored, under
 from rvqvae.priors import GatedPixelCNN
 from rvqvae.priors.groups import fit_code_prior
@@ -45,6 +45,13 @@ FACTS: dict[str, Callable[[Any], Any]] = {
     "offset_": float,
 }
 """What a saved model keeps of the fit, and how each is read back."""
+LIMITS = """
+- It knows what the majority of its own data looks like: "outlier" means unlike these, not wrong.
+- Outliers of the inliers' own kind (another class, small defects) are ranked, rarely called.
+- It prefers keeping: without answers many outliers may be called inliers.
+- Scores of other sizes, cameras or conversions than those of the data mean little.
+"""
+FEW = "- It learned from fewer than 100 samples, of which no verdict is given.\n"
 
 
 class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
@@ -286,15 +293,20 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         assert self._maps is not None
         return self._maps(samples)
 
-    def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
-        """As of every estimator: safetensors and JSON; and README.md, which says what the model is."""
-        super().save(path, metadata)
-        params = {k: v for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
-        card = Card(
-            len(self.scores_), self.shape_, self.verdict_, self.contamination_, self.contamination_interval_,
-            self.threshold_, list(self.answers_), self._model is not None, params,
-        )  # fmt: skip
-        write_card(Path(path), card)
+    def _card(self) -> Card:
+        low, high = self.contamination_interval_
+        rows = sum(isinstance(key, int) for key in self.answers_)
+        rate = f"95 % interval {low:.1%} to {high:.1%}" if low < high else "the rate that was given"
+        sections = {
+            "Verdict": f"{self.verdict_}: {self.contamination_:.1%} of {len(self.scores_):,} samples do not "
+            f"belong ({rate}). A sample is an outlier where its probability is above {self.threshold_:.3f}. "
+            f"People answered about {len(self.answers_) - rows:,} groups and {rows:,} samples.",
+            "Limits": LIMITS + FEW * (len(self.scores_) < 100),
+        }
+        card = super()._card()
+        does = "scores samples, draws heat maps and makes new inliers" if self._model else "scores samples"
+        what = f"{card.what} It {does}. On files: `rvqvae score FOLDER IMAGES --out scores.csv`."
+        return card._replace(what=what, sections=sections)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_scorer")

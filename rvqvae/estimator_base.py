@@ -16,6 +16,7 @@ from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
 from rvqvae.io.samples import are_images, check_values, form_of, plain
+from rvqvae.model_card import Card, write_card
 from rvqvae.model_folder import Stored, complete, read_model, write_model
 
 OF_THIS_MACHINE = ("device", "directory", "progress")
@@ -38,7 +39,10 @@ class SampleEstimator(BaseEstimator):
     """Whether every value of a matrix must be finite, in the words of scikit-learn."""
 
     def save(self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
-        """Write the folder ``path``: safetensors and JSON; ``metadata`` (plain values) comes back with it."""
+        """Write the folder ``path``: safetensors and JSON, and README.md, which says what the model is.
+
+        ``metadata`` (plain values) comes back with it.
+        """
         check_is_fitted(self)
         params = {k: _plain(v) for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
         arrays, fitted = self._stored()
@@ -53,6 +57,14 @@ class SampleEstimator(BaseEstimator):
             "fitted": fitted,
         }
         write_model(Path(path), Stored(arrays, facts))
+        write_card(Path(path), self._card())
+
+    def _card(self) -> Card:
+        """What README.md says: the name, the first line of the documentation, the parameters."""
+        room, name = type(self).__module__.rpartition(".")[0], type(self).__name__
+        params = {k: v for k, v in self.get_params().items() if k not in OF_THIS_MACHINE}
+        what = (type(self).__doc__ or name).partition("\n")[0]
+        return Card(f"{room}.{name}" if room else name, what, self.shape_, {}, params)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | None = None) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,18 +17,15 @@ NAME = "README.md"
 class Card(NamedTuple):
     """What is known of a fitted model."""
 
-    samples: int
+    name: str
+    """As it is imported, with the module."""
+    what: str
+    """What it does, in a sentence."""
     shape: tuple[int, ...]
     """(C, H, W) of images, (d,) of vectors."""
-    verdict: str
-    contamination: float
-    interval: tuple[float, float]
-    threshold: float
-    """Outlier probability above which a sample is an outlier."""
-    answered: Sequence[str | int]
-    """Ids of groups and rows of samples that people were asked about."""
-    trained: bool
-    parameters: dict[str, Any]
+    sections: Mapping[str, str]
+    """More to say, by title."""
+    parameters: Mapping[str, Any]
 
 
 def versions() -> dict[str, str]:
@@ -42,54 +39,30 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def card_text(card: Card) -> str:
-    """Markdown: use, data, verdict, limits, parameters, versions."""
-    what = f"images of {' x '.join(map(str, card.shape))} (channels, height, width)"
-    kind = what if len(card.shape) == 3 else f"vectors of {card.shape[0]} numbers"
-    low, high = card.interval
-    rows = sum(isinstance(key, int) for key in card.answered)
-    rate = f"95 % interval {low:.1%} to {high:.1%}" if low < high else "the rate that was given"
-    does = "scores samples, draws heat maps and makes new inliers" if card.trained else "scores samples"
-    few = (
-        "- It was fitted to fewer than 100 samples, of which no verdict is given.\n"
-        if card.samples < 100
-        else ""
-    )
-    return f"""---
+    """Markdown: use, data, more sections, parameters, versions."""
+    images = f"images of {' x '.join(map(str, card.shape))} (channels, height, width)"
+    kind = images if len(card.shape) == 3 else f"vectors of {card.shape[0]:,} numbers"
+    sections = {
+        "Data": f"It learned from {kind}, without labels. They are not in this folder, but what was computed "
+        "from them is.",
+        **card.sections,
+        "Parameters": _table(card.parameters),
+        "Versions": _table(versions()),
+    }
+    head = f"""---
 library_name: rvqvae
-tags: [anomaly-detection, outlier-detection]
+tags: [unsupervised]
 ---
-# Robust VQ-VAE
+# {card.name.rpartition(".")[2]}
 
-It {does}: `rvqvae.RobustVQVAE.load(FOLDER)`, or `rvqvae score FOLDER IMAGES --out scores.csv`.
-Loading executes nothing.
+{card.what}
 
-## Data
-
-{card.samples:,} {kind}, without labels, of which some may not belong.
-The data are not in this folder, but codes and projections of them are.
-
-## Verdict
-
-{card.verdict}: {card.contamination:.1%} of the samples do not belong ({rate}).
-A sample is an outlier where its probability is above {card.threshold:.3f}. People answered
-about {len(card.answered) - rows:,} groups and {rows:,} samples.
-
-## Limits
-
-- It knows what the majority of its own data looks like: "outlier" means unlike these, not wrong.
-- Outliers of the inliers' own kind (another class, small defects) are ranked, rarely called.
-- It prefers keeping: without answers many outliers may be called inliers.
-- Scores of other sizes, cameras or conversions than those of the data mean little.
-{few}
-## Parameters
-
-{_table(card.parameters)}
-## Versions
-
-{_table(versions())}"""
+Load it with `{card.name}.load(FOLDER)`. Loading executes nothing.
+"""
+    return head + "".join(f"\n## {title}\n\n{body.strip()}\n" for title, body in sections.items())
 
 
-def _table(values: dict[str, Any]) -> str:
+def _table(values: Mapping[str, Any]) -> str:
     rows = [f"| {name} | {_cell(value)} |" for name, value in values.items()]
     return "\n".join(["| name | value |", "| --- | --- |", *rows]) + "\n"
 

@@ -103,7 +103,11 @@ def test_saved_and_loaded_it_says_the_same(digits, trained, tmp_path):
     np.testing.assert_array_equal(loaded.encode(digits), trained.encode(digits))
     np.testing.assert_array_equal(loaded.reconstruct(digits), trained.reconstruct(digits))
     assert loaded.get_params() == trained.get_params()
-    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == [
+        "README.md",
+        "model.json",
+        "model.safetensors",
+    ]
     assert clone(loaded).get_params() == loaded.get_params()
 
 

@@ -214,7 +214,11 @@ def test_a_saved_model_says_the_same(made, images, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(x), made.predict_proba(x))
     keep = {k: v for k, v in made.get_params().items() if k != "device"}
     assert {k: v for k, v in loaded.get_params().items() if k != "device"} == keep
-    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "README.md",
+        "model.json",
+        "model.safetensors",
+    ]
     other = IMSATHash if isinstance(made, IMSAT) else IMSAT
     with pytest.raises(InputError, match=f"holds a '{type(made).__name__}', not a {other.__name__}"):
         other.load(tmp_path / "model")

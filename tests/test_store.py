@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 
 from data.recipes import load as load_data
 from rvqvae import RobustVQVAE, contaminate
+from rvqvae.clustering import IMSAT
 from rvqvae.errors import InputError
 from rvqvae.model_card import NAME as CARD
 from rvqvae.model_folder import ARRAYS, FACTS, NEXT
@@ -153,6 +154,29 @@ def test_what_was_trained_elsewhere_loads_on_a_cpu(saved):
 
 
 # saving ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_the_card_says_what_the_model_is(vectors, saved, tmp_path, answered):
+    model = RobustVQVAE.load(saved)
+    if answered:
+        model.answer({0: True, 3: False})
+    model.save(tmp_path / "model")
+    text = (tmp_path / "model" / CARD).read_text()
+    assert "`rvqvae.RobustVQVAE.load(FOLDER)`" in text and f"vectors of {model.shape_[0]} numbers" in text
+    assert f"{model.verdict_}: {model.contamination_:.1%} of {len(model.scores_):,} samples" in text
+    assert f"answered about 0 groups and {2 * answered} samples" in text
+    assert all(f"| {name} | " in text for name in ("contamination", "caution", "torch"))
+
+
+def test_a_card_of_any_model_names_its_class(tmp_path):
+    IMSAT(n_clusters=2, epochs=1, hidden=(4,), random_state=0).fit(rows(seed=1)[:40]).save(tmp_path)
+    text = (tmp_path / CARD).read_text()
+    assert (
+        "# IMSAT" in text
+        and "`rvqvae.clustering.IMSAT.load(FOLDER)`" in text
+        and "| n_clusters | 2 |" in text
+    )
 
 
 def test_only_two_files_beside_the_card_and_no_pickle(saved):
