@@ -21,7 +21,7 @@ from rvqvae import RobustVQVAE, contaminate
 from rvqvae.clustering import IMSAT
 from rvqvae.errors import InputError
 from rvqvae.model_card import NAME as CARD
-from rvqvae.model_folder import ARRAYS, FACTS, NEXT
+from rvqvae.model_folder import ARRAYS, FACTS, FORMAT, NEXT
 
 
 def quick(**changes):
@@ -184,7 +184,7 @@ def test_only_two_files_beside_the_card_and_no_pickle(saved):
     for path in saved.iterdir():
         with pytest.raises(Exception):  # noqa: B017
             pickle.loads(path.read_bytes())
-    assert json.loads((saved / FACTS).read_text())["format"] == 3
+    assert json.loads((saved / FACTS).read_text())["format"] == FORMAT
 
 
 class Killed(BaseException):
