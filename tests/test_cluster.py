@@ -82,6 +82,7 @@ def test_summary_and_pictures_agree_with_the_table(done):
     assert sizes == np.bincount(labels).tolist() == sorted(sizes, reverse=True)
     assert (summary["images"], summary["clustered"]) == (SHIRTS + DIGITS + 2, SHIRTS + DIGITS)
     assert (summary["unreadable"], summary["duplicates"]) == (1, 1)
+    assert (summary["reduced_to_8_bits"], summary["left_out"], summary["archives"]) == (0, {}, [])
     assert summary["command"].startswith("rvqvae cluster ") and summary["seed"] == 0
     assert {p.name for p in done.iterdir() if not p.name.startswith(".")} == set(RESULTS)
     assert sorted(p.name for p in (done / "clusters").iterdir()) == [f"0{k}.png" for k in range(CLUSTERS)]

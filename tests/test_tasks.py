@@ -421,7 +421,9 @@ def test_scores_do_not_depend_on_the_other_images(dirty, cleaned, tmp_path):
     for name in some:
         Path(tmp_path / "one").mkdir(exist_ok=True)
         (tmp_path / "one" / "x.png").write_bytes((dirty / name).read_bytes())
-        score(result.out / "model", tmp_path / "one", tmp_path / "one.csv")
+        (tmp_path / "one" / "label.txt").touch()
+        one = score(result.out / "model", tmp_path / "one", tmp_path / "one.csv")
+        assert one.lines()[1] == "Left out, as no images: 1 .txt."
         assert_alike(scores_of(tmp_path / "one.csv")["x.png"], table[name])
     for i, name in enumerate(reversed(list(table))):
         (tmp_path / "turned").mkdir(exist_ok=True)

@@ -184,7 +184,7 @@ def _publish(
     started: float,
 ) -> None:
     """Write all results as they are known now."""
-    from rvqvae.commands.read import depth_facts, model_metadata
+    from rvqvae.commands.read import model_metadata
     from rvqvae.commands.record import peak_memory, write_json
     from rvqvae.io.manifest import write_manifest
     from rvqvae.model_card import versions
@@ -198,7 +198,6 @@ def _publish(
         | {
             "size": list(found.side.size),
             "channels": found.side.channels,
-            **depth_facts(found),
             "trained": bool(estimator.history_),
             "seconds": round(time.monotonic() - started, 1),
             "peak_memory_gib": peak_memory(),
@@ -261,7 +260,7 @@ def _reason(entry: Entry, keep: bool) -> str:
 def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> dict[str, Any]:
     """What was found: counts, contamination and verdict."""
     from rvqvae.commands.answer import answer_counts
-    from rvqvae.commands.read import issue_counts, left_out_counts, status_counts
+    from rvqvae.commands.read import account_of, issue_counts, status_counts
 
     scored = sum(row.status == "ok" for row in rows)
     kept = sum(row.keep for row in rows)
@@ -269,7 +268,7 @@ def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> d
         "images": len(rows),
         "scored": scored,
         **status_counts(found.entries),
-        **left_out_counts(found.left_out),
+        **account_of(found),
         "kept": kept,
         "dropped": scored - kept,
         "contamination": float(estimator.contamination_),

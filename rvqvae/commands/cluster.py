@@ -15,7 +15,7 @@ from rvqvae.atomic import write_atomically
 from rvqvae.commands.folder import Folder, check_outside, digest_of, locked
 from rvqvae.commands.lines import before, counts_line
 from rvqvae.commands.options import FitOptions
-from rvqvae.commands.read import read_for_fit, status_counts
+from rvqvae.commands.read import account_lines, account_of, read_for_fit, status_counts
 from rvqvae.commands.record import peak_memory, write_json
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError, check_whole
@@ -46,6 +46,7 @@ class Clustered(NamedTuple):
         return [
             *before(self.done_before),
             counts_line(self.summary, "images", "clustered", "unreadable", "duplicates", "near_duplicates"),
+            *account_lines(self.summary),
             f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} images. In {self.out}: "
             "clusters.csv, clusters.png, clusters/, summary.json.",
         ]
@@ -135,6 +136,7 @@ def _cluster(
         "images": len(found.entries),
         "clustered": n,
         **status_counts(found.entries),
+        **account_of(found),
         "clusters": [
             {
                 "cluster": number,

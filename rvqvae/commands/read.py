@@ -66,8 +66,8 @@ def preview(images: str | Path, options: FitOptions = DEFAULTS, progress: Progre
     bad = tuple(entry for entry in found.entries if entry.status == "unreadable")
     counts = {"images": len(found.entries), "readable": len(found.rows)}
     counts |= status_counts(found.entries)
-    account = {"label_conflicts": counts.pop("label_conflicts"), **depth_facts(found)}
-    return Preview(found.side, counts, bad, account | left_out_counts(found.left_out))
+    account = {"label_conflicts": counts.pop("label_conflicts"), **account_of(found)}
+    return Preview(found.side, counts, bad, account)
 
 
 def read_for_fit(
@@ -117,14 +117,14 @@ def issue_counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     return {"issues": dict(Counter(kind for row in rows if row.issues for kind in row.issues.split("; ")))}
 
 
-def depth_facts(found: Inventory) -> dict[str, Any]:
-    """What summary.json says of images of more than 8 bits."""
-    return {"levels": found.side.levels, "reduced_to_8_bits": found.reduced}
-
-
-def left_out_counts(left_out: LeftOut) -> dict[str, Any]:
-    """What summary.json says of the files that are no images."""
-    return {"left_out": left_out.as_json(), "archives": sorted(left_out.archives)}
+def account_of(found: Inventory) -> dict[str, Any]:
+    """What summary.json says of images of more than 8 bits, and of files that are no images."""
+    return {
+        "levels": found.side.levels,
+        "reduced_to_8_bits": found.reduced,
+        "left_out": found.left_out.as_json(),
+        "archives": sorted(found.left_out.archives),
+    }
 
 
 def account_lines(summary: Mapping[str, Any], copied: bool = False) -> list[str]:

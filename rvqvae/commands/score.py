@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from rvqvae.commands.folder import check_file, check_outside, digest_of, locked, work_beside
-from rvqvae.commands.read import load_model, model_folder, read_for_model
+from rvqvae.commands.read import account_lines, account_of, load_model, model_folder, read_for_model
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import write_table
 from rvqvae.io.reading import Inventory
@@ -32,11 +32,14 @@ class Scored(NamedTuple):
     unreadable: int
     outliers: int
     maps: Path | None
+    account: dict[str, Any]
+    """levels, reduced_to_8_bits, left_out, archives, as `clean` has them in summary.json."""
 
     def lines(self) -> list[str]:
         maps = f", heat maps in {self.maps}" if self.maps else ""
         return [
             f"{self.images:,} images: {self.outliers:,} outliers, {self.unreadable:,} unreadable.",
+            *account_lines(self.account),
             f"The table is {self.out}{maps}.",
         ]
 
@@ -98,7 +101,8 @@ def score(
                 _write_maps(estimator, found, maps, progress)
         write_table(out, COLUMNS, _rows(found, verdicts))
     unreadable = len(found.entries) - len(found.rows)
-    return Scored(out, len(found.entries), unreadable, int(verdicts.is_outlier.sum()), maps)
+    outliers = int(verdicts.is_outlier.sum())
+    return Scored(out, len(found.entries), unreadable, outliers, maps, account_of(found))
 
 
 def score_images(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress = silent) -> Verdicts:
