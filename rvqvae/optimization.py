@@ -98,8 +98,8 @@ class Loop:
 class Checkpoint:
     """Network, loop and history after every epoch, in ``directory``, from where the same training goes on.
 
-    "The same" is told by the samples and by ``settings``, whose texts must say all that matters. Without a
-    directory nothing is kept. Raises InputError for a directory that holds another training.
+    A training is the same if the samples are, and the texts of ``settings``, which must say all that matters.
+    Without a directory nothing is kept. Raises InputError for a directory that holds another training.
     """
 
     def __init__(

@@ -88,7 +88,8 @@ def nearest_distances(
     """(N, neighbours) float32 Euclidean distances of N samples (N, d) to the nearest others, rising.
 
     Exact, by comparing all pairs, a ``block`` of rows at a time; with fewer other samples, as many columns.
-    ``shift`` (d,), such as the mean, is subtracted first, for precision. ``progress`` is told the rows done.
+    ``shift`` (d,), such as the mean, is subtracted first, for precision. ``progress`` is called with the
+    rows done.
     """
     samples = samples.float()
     if shift is not None:

@@ -1,7 +1,7 @@
 """Autoencoder of incomplete rows (AutoRec, Sedhain et al. 2015), which predicts what is missing.
 
 Ours: a part of what was observed is hidden from the encoder in training (Vincent et al. 2008), as it has to
-predict what it was not told.
+predict what it was not shown.
 """
 
 from __future__ import annotations

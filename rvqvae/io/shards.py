@@ -1,7 +1,7 @@
 """Shards read in place: tar files as WebDataset has them, Parquet as Hugging Face datasets writes it.
 
 Nothing is unpacked to the disk. What a shard says of itself is not believed: sizes are bounded, links are
-not followed, and a part that cannot be read is told from the end of the shard.
+not followed, and damage is not mistaken for the end of a shard.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def open_shard(
 ) -> Shard:
     """The members called ``name/...`` of the shard at `path` that are `wanted`; all rows of a Parquet file.
 
-    `leave_out` is told of each other file. A file that is no shard is one without names, and with a fault.
-    InputError without pyarrow.
+    `leave_out` is called with the name of each other file. A file that is no shard is one without names, and
+    with a fault. InputError without pyarrow.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # Reading a pipe would wait for ever.
         return Shard([], lambda name: b"", "it is not a regular file")
@@ -212,7 +212,7 @@ class _Rows:
                 raise ValueError(f"it tells of {self._count:,} rows and holds {count:,}")
 
     def suffixes(self, wanted: Callable[[str], bool]) -> Iterator[str]:
-        """Of the files that the rows were; ``.png``, as datasets encodes arrays, where that is not told."""
+        """Of the files that the rows were; ``.png``, as datasets encodes arrays, where they have no names."""
         if not self._has_names:
             yield from [".png"] * self._count
             return
