@@ -137,6 +137,7 @@ def run(settings: Settings, console: Console) -> None:
             f"{len(mixtures[settings.seeds[0]].images):,} images, {settings.samples:,} samples, "
             f"{min(settings.samples, len(held_out[0][0])):,} reference images"
         )
+        parent.metrics(means(rows))
         parent.text(as_markdown([sheet(rows, note)]), "table.md")
         parent.text(csv_table(rows), "table.csv")
         write_json(out / "results.json", {"settings": asdict(settings), "note": note, "rows": rows})
@@ -146,6 +147,16 @@ def run(settings: Settings, console: Console) -> None:
         )
     console.print(as_rich(sheet(rows, note)))
     console.print(f"kept in {out}", highlight=False)
+
+
+def means(rows: list[Row]) -> dict[str, float]:
+    """Of each method and figure over the seeds, as MLflow's list of runs compares experiments by them."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key != "seed" and isinstance(value, int | float):
+                values.setdefault(f"{row['method']}.{key}", []).append(value)
+    return {name: float(np.mean(some)) for name, some in values.items()}
 
 
 def overview(out: Path, settings: Settings, mixture: Contaminated, real: Images, rows: list[Row]) -> Figure:

@@ -146,6 +146,9 @@ def test_tracking_keeps_a_child_for_each_model(tmp_path, monkeypatch):
     assert {"config.yaml", "manifest-seed0.csv", "table.md", "generation.png"} <= kept
     kept = {file.path for file in client.list_artifacts(child.info.run_id)}
     assert {"originals.png", "reconstructions.png", "samples.png", "scores.png"} <= kept
+    purity = rows(tmp_path / "run")[1]["purity"]
+    assert parent.data.metrics["robust.purity"] == pytest.approx(purity)
+    assert not any(name.endswith("auroc") for name in parent.data.metrics)
     # A clean set has no AUROC.
     assert rows(tmp_path / "run")[1]["auroc"] is None
 

@@ -88,7 +88,7 @@ function fillPair(card, row) {
     figure.querySelector("bdi").textContent = lastOf(one);
     figure.title = nameOf(one);
   });
-  card.querySelector(".kind").textContent = TWIN_WORDS[twinOf.get(row).kind];
+  card.querySelector(".kind").textContent = `${TWIN_WORDS[twinOf.get(row).kind]}; keep`;
 }
 
 const choiceOf = (row) => {
