@@ -205,5 +205,5 @@ def test_json_quiet_and_verbose(cleaned, photos, tmp_path, capsys):
 
 def test_a_model_folder_says_what_it_is(cleaned):
     text = (cleaned[1] / "model" / "README.md").read_text(encoding="utf-8")
-    assert f"{N} images of 1 x 28 x 28" in text and "fewer than 100" in text
+    assert "images of 1 x 28 x 28" in text and f"of {N} samples" in text and "fewer than 100" in text
     assert f"| torch | {version('torch')} |" in text
