@@ -17,7 +17,7 @@ Images = NDArray[np.uint8]
 Labelled = tuple[Images, NDArray[np.int64]]
 SURE = 0.9
 """Probability of one kind, from which on an image is legible."""
-STEPS = 600
+STEPS = 400
 """Of the classifiers' training."""
 
 

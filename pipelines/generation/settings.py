@@ -45,9 +45,9 @@ class Settings:
     """Report to MLflow: MLFLOW_TRACKING_URI, or else a database beside the folder of the results."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network and its codebooks, the same for every method."""
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=12))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=8))
     """Its training; each method sets the membership."""
-    prior: PriorConfig = field(default_factory=PriorConfig)
+    prior: PriorConfig = field(default_factory=lambda: PriorConfig(epochs=12))
     """The prior over code grids, the same for every method."""
 
     def __post_init__(self) -> None:
