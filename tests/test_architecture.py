@@ -40,6 +40,7 @@ ROOMS = [
     "clustering",
     "questions",
     "estimator",
+    "onnx_scorer",
     "report",
     "commands",
     "tracking",

@@ -12,12 +12,13 @@ from urllib.parse import quote
 import numpy as np
 
 from rvqvae.commands.folder import STATE, WORK, check_file
+from rvqvae.commands.read import load_model, read_for_model
 from rvqvae.commands.record import write_json
 from rvqvae.errors import InputError, check_choice, check_whole
 from rvqvae.io.ledger import NEAR
 from rvqvae.io.manifest import Row, read_manifest, write_manifest, write_table
 
-Tool = Literal["fiftyone", "label-studio", "datalab", "croissant"]
+Tool = Literal["fiftyone", "label-studio", "datalab", "croissant", "onnx"]
 LABELS = """<View>
   <Image name="image" value="$image"/>
   <Choices name="belongs" toName="image" choice="single" showInLine="true">
@@ -52,6 +53,25 @@ class Exported(NamedTuple):
         return [f"{self.images:,} images are in {self.out}{lost}.", f"Open it with: {self.how}"]
 
 
+class ExportedScorer(NamedTuple):
+    """An ONNX file that scores images, and how near it comes."""
+
+    out: Path
+    given: int
+    """Images of the user that both were compared on."""
+    drawn: int
+    """Images drawn for that: noise, stripes, discs and gradients."""
+    largest: float
+    """Largest difference of log odds, as a share of their size where that is above 1."""
+
+    def lines(self) -> list[str]:
+        return [
+            f"The scorer is {self.out}: log odds of {self.given:,} images and {self.drawn:,} drawn ones "
+            f"differ by at most {self.largest:.1g} from the model's.",
+            f"Open it with: onnxruntime.InferenceSession({str(self.out)!r})",
+        ]
+
+
 class Results(NamedTuple):
     """A cleaning, as the formats need it."""
 
@@ -64,28 +84,34 @@ class Results(NamedTuple):
 
 def export(
     results: str | Path, out: str | Path, *, to: Tool, images: str | Path | None = None, seed: int = 0
-) -> Exported:
+) -> Exported | ExportedScorer:
     """Write what `rvqvae clean` found for another tool: scores, probabilities, decisions and duplicates.
 
-    Files are named, not copied. The result does not depend on the seed.
+    Files are named, not copied. To onnx goes the model instead, as a file that scores uint8 images
+    (N, C, H, W) of its size (the extra rvqvae[onnx]); it is kept only if it gives the model's scores. The
+    seed draws images to compare both on; nothing else depends on it.
 
       rvqvae export cleaned --to fiftyone --out samples.csv
       rvqvae export cleaned --to label-studio --out tasks.json
       rvqvae export cleaned --to datalab --out issues.csv
       rvqvae export cleaned --to croissant --out croissant.json
+      rvqvae export cleaned --to onnx --out scorer.onnx
 
     Args:
-        results: folder that rvqvae clean made
+        results: folder that rvqvae clean made; to onnx, also that of a model
         out: file to write
         to: the tool
         images: where the images are now, by default where they were when they were cleaned
 
     Raises:
-        InputError: for a folder that holds no cleaning, and for images in no folder
+        InputError: for a folder that holds no cleaning, for images in no folder, for a model that cannot be
+            exported, and for an ONNX file whose scores would differ
     """
     check_whole("seed", seed, 0)
     check_choice("to", to, get_args(Tool))
     out = Path(out)
+    if to == "onnx":
+        return _onnx(Path(results), out, images, seed)
     found, left_out = _results(Path(results), images)
     check_file(out, "tasks.json", found.images)
     writers: dict[str, Callable[[Results, Path], str]] = {
@@ -230,6 +256,17 @@ def _croissant(found: Results, out: Path) -> str:
     digest = hashlib.sha256(table.read_bytes()).hexdigest()
     write_json(out, croissant_metadata(found, table.name, digest))
     return f"mlcroissant.Dataset(jsonld={str(out)!r}).records('images')"
+
+
+def _onnx(folder: Path, out: Path, images: str | Path | None, seed: int) -> ExportedScorer:
+    check_file(out, "scorer.onnx", folder, *([] if images is None else [images]))
+    model, side = load_model(folder, "cpu")
+    from rvqvae.onnx_scorer import export_scorer
+
+    if images is None:
+        return ExportedScorer(out, *export_scorer(model, out, None, seed))
+    with read_for_model(images, side) as found:
+        return ExportedScorer(out, *export_scorer(model, out, found.images, seed))
 
 
 def _results(folder: Path, images: str | Path | None) -> tuple[Results, int]:
