@@ -26,7 +26,7 @@ def nll(bench: Bench, model: VariationalAutoencoder, draws: int, held_out: int) 
 
 
 def vae(bench: Bench) -> Iterator[Row]:
-    # Drawn once, the pixels would be learned by heart: 92.3 nats after 70 passes, 91.3 after 30 of five draws.
+    # Pixels drawn once are learned by heart: 92.3 nats after 70 passes, 91.3 after 30 of five draws.
     drawn = np.concatenate([binarised(bench.train[0], seed) for seed in range(5)])
     model = VAE(hidden=(400,), latent_dim=40, likelihood="bernoulli", epochs=30)
     bench.fit_rounded(model.set_params(batch_size=250, learning_rate=1e-3), drawn)
