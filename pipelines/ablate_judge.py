@@ -16,10 +16,9 @@ import numpy as np
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.progress import track
-from sklearn.metrics import roc_auc_score
 
 from pipelines.common.tables import Sheet, as_markdown, as_rich
-from pipelines.train_judge import TABLE, Table, pareto, read_table
+from pipelines.train_judge import TABLE, Table, aurocs, pareto, read_table
 
 VIEWS = ("features", "style", "statistics", "texture")
 SHARES = (0.005, 0.01, 0.02)
@@ -44,10 +43,9 @@ EVIDENCE: dict[str, Callable[[str], bool]] = {
 def measure(table: Table) -> list[str]:
     """AUROC within a set, log loss, and outliers left in where so many inliers are thrown out."""
     odds = table.odds("images")
-    mixed = [s for s in (table.set == i for i in range(len(table.kind))) if 0 < table.y[s].mean() < 1]
-    auroc = np.mean([roc_auc_score(table.y[s], odds[s]) for s in mixed])
     loss = np.average(np.logaddexp(0, np.where(table.y, -odds, odds)), weights=table.weight)
-    return [f"{value:.3f}" for value in (auroc, loss, *(pareto(odds, table, share)[0] for share in SHARES))]
+    left = (pareto(odds, table, share)[0] for share in SHARES)
+    return [f"{value:.3f}" for value in (np.mean(aurocs(odds, table)), loss, *left)]
 
 
 def ablate_judge(table: Path = TABLE, out: Path = Path("runs/ablation.md")) -> None:

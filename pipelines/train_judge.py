@@ -318,12 +318,17 @@ def pareto(odds: np.ndarray, table: Table, thrown_out: float) -> tuple[float, fl
     return rates(high)[1], high
 
 
-def report(odds: np.ndarray, table: Table) -> str:
+def aurocs(odds: np.ndarray, table: Table) -> list[float]:
+    """Of every set that has both, outliers and inliers."""
     from sklearn.metrics import roc_auc_score
 
-    rows = [i for i in range(len(table.kind)) if 0 < table.y[table.set == i].mean() < 1]
-    values = [roc_auc_score(table.y[table.set == i], odds[table.set == i]) for i in rows]
-    lines = [f"AUROC within a set, families left out: {np.mean(values):.4f} ({len(rows)} sets)"]
+    sets = [table.set == i for i in range(len(table.kind))]
+    return [float(roc_auc_score(table.y[s], odds[s])) for s in sets if 0 < table.y[s].mean() < 1]
+
+
+def report(odds: np.ndarray, table: Table) -> str:
+    values = aurocs(odds, table)
+    lines = [f"AUROC within a set, families left out: {np.mean(values):.4f} ({len(values)} sets)"]
     for share in (0.005, 0.01, 0.02, 0.03):
         left, cut = pareto(odds, table, share)
         lines.append(f"thrown out {share:.1%}: left in {left:.1%}, at log odds {cut:.2f}")
