@@ -71,6 +71,22 @@ def pictures_of(rows):
     return Pictures(IMAGES[np.arange(len(good)) % len(IMAGES)], good)
 
 
+def summary_of(rows):
+    """As in summary.json."""
+    status = [row.status for row in rows]
+    kept = sum(row.keep for row in rows)
+    counts = {
+        "images": len(rows),
+        "scored": status.count("ok"),
+        "unreadable": status.count("unreadable"),
+        "duplicates": status.count("duplicate"),
+        "kept": kept,
+        "dropped": status.count("ok") - kept,
+    }
+    rate = {"contamination": 0.198, "contamination_interval": [0.186, 0.2], "verdict": "contaminated"}
+    return {**counts, **rate, "seed": 0, "seconds": 1.5, "versions": {"rvqvae": "0.1.0"}}
+
+
 def write(
     path,
     rows=ROWS,
@@ -83,21 +99,10 @@ def write(
     originals=None,
     **summary,
 ):
-    status = [row.status for row in rows]
-    kept = sum(row.keep for row in rows)
-    counts = {
-        "images": len(rows),
-        "scored": status.count("ok"),
-        "unreadable": status.count("unreadable"),
-        "duplicates": status.count("duplicate"),
-        "kept": kept,
-        "dropped": status.count("ok") - kept,
-    }
-    rate = {"contamination": 0.198, "contamination_interval": [0.186, 0.2], "verdict": "contaminated"}
     write_report(
         path,
         title=title,
-        summary={**counts, **rate, "seed": 0, "seconds": 1.5, "versions": {"rvqvae": "0.1.0"}, **summary},
+        summary=summary_of(rows) | summary,
         rows=rows,
         threshold=threshold,
         pictures=pictures or pictures_of(rows),

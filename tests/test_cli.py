@@ -93,6 +93,15 @@ def test_help_is_quick(arguments, heavy):
     assert arguments != ["--help"] or all(f"  {name}  " in result.stdout for name in COMMANDS)
 
 
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_wait_without_spinning_unless_told_to(given, monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    assert run("clean", tmp_path / "nothing", "--out", tmp_path / "out") == 2
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")
+
+
 def test_examples_can_be_parsed():
     for name in COMMANDS:
         description = inspect.getdoc(function_of(name))

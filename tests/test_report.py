@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from report_page import (
+    ASKING,
     GROUPS,
+    HEAT,
     IMAGES,
     LOG_ODDS,
     PROBABILITY,
@@ -19,6 +21,7 @@ from report_page import (
     data_of,
     pixels,
     scored,
+    summary_of,
     thumbnail,
     write,
 )
@@ -27,7 +30,7 @@ from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row
 from rvqvae.io.reading import read_source
 from rvqvae.membership.answers import Answers
-from rvqvae.report import Pictures, View, review
+from rvqvae.report import Pictures, View, heat_maps, review, update_report
 from rvqvae.report.pictures import _thumbnail_size, make_sheets
 from rvqvae.report.projection import project
 
@@ -163,6 +166,15 @@ def test_bad_input_is_refused_in_words(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_heat_maps_that_come_later_give_the_page_that_has_them_from_the_start(tmp_path):
+    whole = write(tmp_path / "whole.html", heat=HEAT, view=ASKING)
+    assert write(tmp_path / "late.html", view=ASKING) != whole
+    summary = summary_of(ROWS)
+    assert update_report(tmp_path / "late.html", summary=summary, rows=ROWS, said=Answers(), heat=HEAT)
+    late = (tmp_path / "late.html").read_text(encoding="utf-8")
+    assert data_of(late) == data_of(whole)
+
+
 def test_a_cleaning_is_prepared(tmp_path):
     (tmp_path / "photos").mkdir()
     for i, image in enumerate(IMAGES):
@@ -171,7 +183,6 @@ def test_a_cleaning_is_prepared(tmp_path):
     found = read_source(tmp_path / "photos", size=(18, 24))
     kept = PROBABILITY <= 0.5
     estimator = SimpleNamespace(
-        history_=[{}],
         threshold_=0.5,
         offset_=-0.3,
         scores_=-LOG_ODDS,
@@ -186,7 +197,6 @@ def test_a_cleaning_is_prepared(tmp_path):
     assert shown.originals == "../../photos/" and shown.sizes == {0: (18, 48)}
     np.testing.assert_allclose(shown.view.log_odds + shown.view.cut, LOG_ODDS)
     assert shown.view.cut == 0.3
-    assert len(shown.heat) == 60 and shown.heat[7].shape == (18, 24)
-    estimator.history_ = []
-    assert review(found, estimator, tmp_path / "photos", tmp_path / "out").heat == {}
+    heat = heat_maps(found, estimator)
+    assert len(heat) == 60 and heat[7].shape == (18, 24)
     assert review(found, estimator, tmp_path / "photos.zip", tmp_path / "out").originals is None

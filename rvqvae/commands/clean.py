@@ -183,35 +183,39 @@ def _publish(
     facts: dict[str, Any],
     started: float,
 ) -> None:
-    """Write all results as they are known now."""
+    """Write all results as they are known now; a training adds heat maps to the page that is there."""
     from rvqvae.commands.read import model_metadata
     from rvqvae.commands.record import peak_memory, write_json
     from rvqvae.io.manifest import write_manifest
     from rvqvae.model_card import versions
-    from rvqvae.report import review, write_report
+    from rvqvae.report import heat_maps, review, update_report, write_report
 
     write_manifest(out / "manifest.csv", rows)
-    shown = review(found, estimator, images, out)
+    trained, page = bool(estimator.history_), out / "report.html"
+    shown = heat_maps(found, estimator) if trained else review(found, estimator, images, out)
     summary = (
         _summary(found, rows, estimator)
         | facts
         | {
             "size": list(found.side.size),
             "channels": found.side.channels,
-            "trained": bool(estimator.history_),
+            "trained": trained,
             "seconds": round(time.monotonic() - started, 1),
             "peak_memory_gib": peak_memory(),
             "versions": versions(),
         }
     )
-    write_report(
-        out / "report.html",
-        title=images.resolve().name,
-        summary=summary,
-        rows=rows,
-        threshold=estimator.threshold_,
-        **shown._asdict(),
-    )
+    if isinstance(shown, dict):
+        update_report(page, summary=summary, rows=rows, said=estimator.inquiry_.said, heat=shown)
+    else:
+        write_report(
+            page,
+            title=images.resolve().name,
+            summary=summary,
+            rows=rows,
+            threshold=estimator.threshold_,
+            **shown._asdict(),
+        )
     estimator.save(out / "model", metadata=model_metadata(found.side))
     write_json(out / "summary.json", summary)
 

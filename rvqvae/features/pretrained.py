@@ -121,8 +121,18 @@ class AllStages(nn.Module):
         maps = [self.stem(x)]
         for stage in self.first:
             maps.append(stage(maps[-1]))
-        *texture, style = [torch.cat([m.mean((2, 3)), m.std((2, 3))], 1) for m in maps]
+        *texture, style = [torch.cat([m.mean((2, 3)), spread(m)], 1) for m in maps]
         return torch.cat([self.rest(maps[-1]).mean((2, 3)), style, *texture], 1)
+
+
+def spread(maps: torch.Tensor) -> torch.Tensor:
+    """Standard deviations (B, C) over space of ``maps`` (B, C, H, W) float32, as ``maps.std((2, 3))``.
+
+    torch's takes five times as long on a CPU, a third of the network's time; both sum in float64.
+    """
+    deviations = maps.double()
+    deviations -= deviations.mean((2, 3), keepdim=True)
+    return (deviations.square_().sum((2, 3)) / (maps[0, 0].numel() - 1)).sqrt().to(maps.dtype)
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ class Evidence(NamedTuple):
         """(N, columns) of samples, learned from or new, by their ``views``, each (N, d)."""
         z = self.view(views)
         distances = [e(part) for e, part in zip(self.ellipsoids, _parts(self.view, z), strict=True)]
-        table = _of_samples(self, views, z, distances)
+        table = _of_samples(self, views, z, distances, _neighbours(self, z))
         return np.concatenate([table, self.group_table[self.group_of(z)]], 1)
 
     def group_of(self, z: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -134,9 +134,10 @@ def gather(views: Views, seed: int = 0) -> Gathered:
         view, ellipsoids, centroids, tuple(np.asarray(v[core], np.float32).mean(0) for v in views),
         z[rows], core[rows], ellipsoids[0](z[rows]), 0.0, np.empty((0, 0)),
     )  # fmt: skip
-    evidence = evidence._replace(usual_neighbour=float(np.median(_neighbours(evidence, z)[0])))
+    neighbours = _neighbours(evidence, z)
+    evidence = evidence._replace(usual_neighbour=float(np.median(neighbours[0])))
     distances = [e(part) for e, part in zip(ellipsoids, _parts(view, z), strict=True)]
-    table, groups = _of_samples(evidence, views, z, distances), evidence.group_of(z)
+    table, groups = _of_samples(evidence, views, z, distances, neighbours), evidence.group_of(z)
     grouped = _of_groups(evidence, views, z, table, groups, core)
     return Gathered(
         evidence._replace(group_table=grouped), np.concatenate([table, grouped[groups]], 1), groups, z
@@ -157,14 +158,20 @@ def _centroids(z: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]
     return used
 
 
-def _of_samples(evidence: Evidence, views: Views, z: NDArray[np.float32], distances: list[Floats]) -> Floats:
-    """(N, columns) of samples ``z`` in the joint view."""
+def _of_samples(
+    evidence: Evidence,
+    views: Views,
+    z: NDArray[np.float32],
+    distances: list[Floats],
+    neighbours: tuple[Floats, Floats, Floats],
+) -> Floats:
+    """(N, columns) of samples ``z`` in the joint view, by what `_neighbours` says of them."""
     columns = []
     for ellipsoid, nats in zip(evidence.ellipsoids, distances, strict=True):
         columns += [nats / ellipsoid.spread, nats]
     for v, centre in zip(views, evidence.centres, strict=True):
         columns.append(_log_distance(v, centre))
-    fifth, in_core, nats = _neighbours(evidence, z)
+    fifth, in_core, nats = neighbours
     return np.stack([*columns, fifth - evidence.usual_neighbour, in_core, nats], 1)
 
 

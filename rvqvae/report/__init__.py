@@ -2,7 +2,7 @@
 
 from rvqvae.report.page import VERDICTS, View, interval_text, update_report, write_report
 from rvqvae.report.pictures import Pictures, heat_colours
-from rvqvae.report.prepare import Review, review
+from rvqvae.report.prepare import Review, heat_maps, review
 
 __all__ = [
     "VERDICTS",
@@ -10,6 +10,7 @@ __all__ = [
     "Review",
     "View",
     "heat_colours",
+    "heat_maps",
     "interval_text",
     "review",
     "update_report",

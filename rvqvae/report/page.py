@@ -100,7 +100,7 @@ def write_report(
         "threshold": threshold,
         **_of_rows(rows),
         **_of_pictures(path, rows, pictures),
-        "heat": {row: heat_uri(evidence) for row, evidence in (heat or {}).items()},
+        "heat": _of_heat(heat or {}),
         "view": None if view is None else _of_view(view, pictures),
         "sizes": {row: list(size) for row, size in (sizes or {}).items()},
         "originals": originals,
@@ -110,10 +110,18 @@ def write_report(
     _write(path, data, summary)
 
 
-def update_report(path: Path, *, summary: Mapping[str, Any], rows: Sequence[Row], said: Answers) -> bool:
+def update_report(
+    path: Path,
+    *,
+    summary: Mapping[str, Any],
+    rows: Sequence[Row],
+    said: Answers,
+    heat: Mapping[int, NDArray[np.float32]] | None = None,
+) -> bool:
     """Write the page at ``path`` anew, of the same set as it is after the answers ``said``.
 
-    Return False, and write nothing, if it was written by another version, whose data may mean something else.
+    ``heat``, as in `write_report`, replaces the heat maps that are there. Return False, and write nothing, if
+    the page was written by another version, whose data may mean something else.
     """
     text = path.read_text(encoding="utf-8")
     found = DATA.search(text)
@@ -121,6 +129,8 @@ def update_report(path: Path, *, summary: Mapping[str, Any], rows: Sequence[Row]
         return False
     data = json.loads(found[1])
     data |= _of_rows(rows) | {"given": _of_answers(said, data["view"]["rows"])}
+    if heat is not None:
+        data["heat"] = _of_heat(heat)
     _write(path, data, summary)
     return True
 
@@ -181,6 +191,10 @@ def _of_pictures(path: Path, rows: Sequence[Row], pictures: Pictures) -> dict[st
         "sheets": {"urls": sheets.urls, "tile": sheets.tile, "size": sheets.size},
         "places": places.tolist(),
     }
+
+
+def _of_heat(heat: Mapping[int, NDArray[np.float32]]) -> dict[int, str]:
+    return {row: heat_uri(evidence) for row, evidence in heat.items()}
 
 
 def _of_view(view: View, pictures: Pictures) -> dict[str, Any]:

@@ -25,7 +25,6 @@ class Review(NamedTuple):
     """As `write_report` takes it."""
 
     pictures: Pictures
-    heat: dict[int, NDArray[np.float32]]
     view: View
     sizes: dict[int, tuple[int, int]]
     originals: str | None
@@ -37,7 +36,6 @@ def review(found: Inventory, estimator: RobustVQVAE, source: Path, out: Path) ->
 
     return Review(
         Pictures(found.images, found.rows),
-        _heat(found, estimator),
         View(
             estimator.embedding_,
             project(estimator.embedding_),
@@ -51,10 +49,8 @@ def review(found: Inventory, estimator: RobustVQVAE, source: Path, out: Path) ->
     )
 
 
-def _heat(found: Inventory, estimator: RobustVQVAE) -> dict[int, NDArray[np.float32]]:
-    """Heat maps of the most telling images, by row; none without the networks that make them."""
-    if not estimator.history_:
-        return {}
+def heat_maps(found: Inventory, estimator: RobustVQVAE) -> dict[int, NDArray[np.float32]]:
+    """Heat maps (H, W) of the most telling images, by row; the estimator's networks make them."""
     shown = _most_telling(estimator, estimator.threshold_)
     maps = estimator.anomaly_map(found.images[shown])
     return {int(found.rows[i]): evidence for i, evidence in zip(shown, maps, strict=True)}
