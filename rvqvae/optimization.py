@@ -99,7 +99,8 @@ class Checkpoint:
     """Network, loop and history after every epoch, in ``directory``, from where the same training goes on.
 
     A training is the same if the samples are, and the texts of ``settings``, which must say all that matters.
-    Without a directory nothing is kept. Raises InputError for a directory that holds another training.
+    ``also`` is a tensor that the caller needs to go on. Without a directory nothing is kept on disk. Raises
+    InputError for a directory that holds another training.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Checkpoint:
         *settings: object,
     ) -> None:  # fmt: skip
         self.network, self.loop, self.history = network, loop, list[dict[str, float]]()
+        self.also: Tensor | None = None
         self.path = None if directory is None else Path(directory) / "training.pt"
         if self.path is None:
             return
@@ -116,13 +118,13 @@ class Checkpoint:
         if state := load_state(self.path, self.fingerprint):
             network.load_state_dict(state["network"])
             loop.load_state_dict(state["loop"])
-            self.history = state["history"]
+            self.history, self.also = state["history"], state.get("also")
 
-    def add(self, terms: dict[str, float]) -> None:
+    def add(self, terms: dict[str, float], also: Tensor | None = None) -> None:
         """An epoch is done."""
         self.history.append(terms)
         if self.path is not None:
-            state = {"network": self.network.state_dict(), "loop": self.loop.state_dict()}
+            state = {"network": self.network.state_dict(), "loop": self.loop.state_dict(), "also": also}
             save_state(self.path, state | {"history": self.history, "fingerprint": self.fingerprint})
 
 

@@ -338,8 +338,12 @@ def test_json_that_is_nested_without_end(tmp_path, bomb, little_memory):
         read_model(tmp_path / "model")
     (tmp_path / "out" / ".work").mkdir(parents=True)
     (tmp_path / "out" / ".work" / STATE).write_text(bomb)
-    with pytest.raises(InputError, match="is damaged"), locked(tmp_path / "out") as folder:
-        folder.claim({}, "")
+    with (
+        pytest.raises(InputError, match="is damaged"),
+        locked(tmp_path / "out") as folder,
+        folder.job({}, ""),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("name", [ARRAYS, FACTS])

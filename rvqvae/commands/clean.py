@@ -143,27 +143,22 @@ def clean(
             classes = read_labels(labels, source.names)
             inputs += digest_of_labels(classes)
         folder = stack.enter_context(locked(out))
-        part = {"epochs": 0}
-        folder.check(job, part)
-        if not folder.holds(inputs):
-            _check_no_copy(out / CLEAN)
         known = all((out / name).exists() for name in RESULTS)
-        done = folder.claim(job, inputs, part) and known
-        if not done:
-            started = time.monotonic()
-            found = read_for_fit(source, folder, options, progress, classes, not no_issues)
-            estimator = options.estimator(folder.work, progress)
-            if known:
-                estimator.remember(load_model(out)[0])
-            facts = {"seed": options.seed, "command": command}
-            # Who belongs is known long before the networks are trained: the page need not wait for them.
-            estimator.set_params(epochs=0).fit(found.images).set_params(epochs=options.epochs)
-            rows = manifest_rows(found, estimator, None if no_issues else labels is not None)
-            _publish(found, rows, estimator, images, out, facts, started)
-            if options.epochs != 0:
-                estimator.train(found.images)
+        with folder.job(job, inputs, RESULTS, part={"epochs": 0}, copy=CLEAN) as done:
+            if not done:
+                started = time.monotonic()
+                found = read_for_fit(source, folder, options, progress, classes, not no_issues)
+                estimator = options.estimator(folder.work, progress)
+                if known:
+                    estimator.remember(load_model(out)[0])
+                facts = {"seed": options.seed, "command": command}
+                # Who belongs is known long before the networks are trained: the page need not wait for them.
+                estimator.set_params(epochs=0).fit(found.images).set_params(epochs=options.epochs)
+                rows = manifest_rows(found, estimator, None if no_issues else labels is not None)
                 _publish(found, rows, estimator, images, out, facts, started)
-            folder.finish()
+                if options.epochs != 0:
+                    estimator.train(found.images)
+                    _publish(found, rows, estimator, images, out, facts, started)
         settled = None
         if answers is not None or ask:
             from rvqvae.commands.answer import settle
@@ -281,11 +276,3 @@ def _summary(found: Inventory, rows: Sequence[Row], estimator: RobustVQVAE) -> d
         **issue_counts(rows),
         **({"answers": answer_counts(estimator)} if estimator.answers_ else {}),
     }
-
-
-def _check_no_copy(copy: Path) -> None:
-    if copy.exists():
-        raise InputError(
-            f"{copy} is the copy of an earlier cleaning of these images, which have changed since: give "
-            "another folder"
-        )

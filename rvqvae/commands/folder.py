@@ -33,60 +33,63 @@ class Folder:
     def work(self) -> Path:
         return self.path / WORK
 
-    def claim(self, job: Mapping[str, Any], inputs: str, less: Mapping[str, Any] | None = None) -> bool:
-        """Take the folder for a job, or take up the same job again; return whether it was finished.
-
-        `job` is what was asked for, as JSON; `inputs` a digest of the files that it reads. If only these
-        have changed, the job starts anew; so it does, over the results that are there, if they are those of
-        the job with the settings `less`, which does a part of it. InputError as of `check`.
-        """
-        self.check(job, less)
-        state = self._state()
-        if state is not None and state["inputs"] == inputs and not _difference(state["job"], job):
-            return bool(state["finished"])
-        self._clear()
-        self._write({"job": job, "inputs": inputs, "finished": False})
-        return False
-
-    def check(self, job: Mapping[str, Any], less: Mapping[str, Any] | None = None) -> None:
-        """InputError if the folder holds the results of another job; see `claim`."""
-        state = self._state()
-        if state is None:
-            if _content(self.path):
-                raise InputError(f"{self.path} is not empty: give a new folder")
-            return
-        less = less or {}
-        is_part = all(state["job"].get(name) == value for name, value in less.items())
-        if difference := _difference(state["job"], {**job, **less} if is_part else job):
-            raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
-
-    def holds(self, inputs: str) -> bool:
-        """Whether what the folder was last claimed for reads files of this digest."""
-        state = self._state()
-        return state is not None and bool(state["inputs"] == inputs)
-
     @contextmanager
-    def job(self, job: Mapping[str, Any], inputs: str, results: Iterable[str] = ()) -> Iterator[bool]:
-        """Claim the folder; yield whether the job is done, with ``results``. If not, the block must do it."""
-        done = self.claim(job, inputs) and all((self.path / name).exists() for name in results)
+    def job(
+        self,
+        job: Mapping[str, Any],
+        inputs: str,
+        results: Iterable[str] = (),
+        *,
+        part: Mapping[str, Any] | None = None,
+        copy: str = "",
+    ) -> Iterator[bool]:
+        """Claim the folder for a job; yield whether the job is done. If not, the block must do it.
+
+        ``job``: what was asked for, as JSON. ``inputs``: a digest of the files that it reads. ``results``:
+        names of files, all of which a finished job has. A job that was cut short is taken up again. It starts
+        anew if its files have changed, or if the folder holds the same job with the settings ``part``, which
+        does a part of it. Raises InputError for a folder that holds another job, and if files have changed
+        since the folder ``copy`` was made of them.
+        """
+        state = self._state()
+        self._check(state, job, part or {})
+        unchanged = state is not None and state["inputs"] == inputs
+        if copy and not unchanged and (self.path / copy).exists():
+            raise InputError(
+                f"{self.path / copy} is the copy of an earlier cleaning of these images, which have changed "
+                "since: give another folder"
+            )
+        claimed = {"job": job, "inputs": inputs}
+        done = False
+        if state is not None and unchanged and not _difference(state["job"], job):
+            done = bool(state["finished"]) and all((self.path / name).exists() for name in results)
+        else:
+            self._clear()
+            self._write(claimed | {"finished": False})
         yield done
         if not done:
-            self.finish()
-
-    def finish(self) -> None:
-        """Note that the claimed job is done, and remove what it kept for that."""
-        state = self._state()
-        assert state is not None
-        self._write(state | {"finished": True})
-        self._clear()
-        for folder in (self.path, self.path / "model"):
-            remove_partial(folder)
+            self._write(claimed | {"finished": True})
+            self._clear()
+            for folder in (self.path, self.path / "model"):
+                remove_partial(folder)
 
     def forget(self) -> None:
         """Leave no trace of a job that failed before it had anything to keep."""
         if set(os.listdir(self.work)) <= {STATE, LOCK, PIXELS} and not _content(self.path):
             shutil.rmtree(self.work)
             self.path.rmdir()
+
+    def _check(
+        self, state: Mapping[str, Any] | None, job: Mapping[str, Any], part: Mapping[str, Any]
+    ) -> None:
+        """InputError unless the folder is empty, or its ``state`` is that of this job or of a part of it."""
+        if state is None:
+            if _content(self.path):
+                raise InputError(f"{self.path} is not empty: give a new folder")
+            return
+        is_part = all(state["job"].get(name) == value for name, value in part.items())
+        if difference := _difference(state["job"], {**job, **part} if is_part else job):
+            raise InputError(f"{self.path} holds another run, with {difference}: give another folder")
 
     def _state(self) -> dict[str, Any] | None:
         path = self.work / STATE

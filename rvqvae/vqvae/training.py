@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rvqvae.atomic import load_state, save_state
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.devices import bfloat16_pays
 from rvqvae.errors import InputError
 from rvqvae.features.perceptual import perceptual_loss
 from rvqvae.membership import Membership, literal_split, update
-from rvqvae.optimization import Loop, generator_of
+from rvqvae.optimization import Checkpoint, Loop, generator_of
 from rvqvae.vqvae.inference import codebook_scores, evidence, reconstruction_errors
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.networks import to_float
@@ -27,7 +24,7 @@ from rvqvae.vqvae.networks import to_float
 Report = Callable[[int, dict[str, float]], None]
 """Called after every epoch with its number, from 1, and its metrics."""
 
-STATE_FORMAT = 5
+STATE_FORMAT = 6
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
 PERCEPTUAL_EVERY = 4
 """One in so many images of a batch has its perceptual loss taken: it costs more than all the rest."""
@@ -80,19 +77,12 @@ def fit(
         learning_rate=train_config.learning_rate, seed=seed,
     )  # fmt: skip
     start = start or Membership(np.full(n, -1.0))
-    membership = start
-    history: list[dict[str, float]] = []
-    path = directory / "training.pt" if directory else None
-    settings = (STATE_FORMAT, model_config, train_config, seed, membership, contamination)
-    fingerprint = _fingerprint(data, *settings) if path else ""
-    if path and (state := load_state(path, fingerprint)):
-        model.load_state_dict(state["model"])
-        loop.load_state_dict(state["loop"])
-        membership = Membership(state["log_odds"].numpy())
-        history = state["history"]
-    else:
+    settings = (model_config, train_config, seed, start.log_odds.tobytes(), contamination)
+    kept = Checkpoint(directory, model, loop, data, STATE_FORMAT, *settings)
+    membership = start if kept.also is None else Membership(kept.also.numpy())
+    if not kept.history:
         _start_codebooks(model, data, membership.is_outlier, generator_of(seed, 0))
-    for epoch in range(len(history) + 1, train_config.epochs + 1):
+    for epoch in range(len(kept.history) + 1, train_config.epochs + 1):
         model.train()
         member, weights = _sets(membership.is_outlier, train_config.outlier_weight)
         for rows in loop.batches(epoch):
@@ -107,21 +97,10 @@ def fit(
                 known = evidence(codebook_scores(model, data), membership.is_outlier)
                 membership = update(start, membership, known, seed, contamination)
         _update_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
-        history.append(_epoch_metrics(model, terms, before, membership))
-        if path:
-            save_state(
-                path,
-                {
-                    "fingerprint": fingerprint,
-                    "model": model.state_dict(),
-                    "loop": loop.state_dict(),
-                    "log_odds": torch.as_tensor(membership.log_odds),
-                    "history": history,
-                },
-            )
+        kept.add(_epoch_metrics(model, terms, before, membership), torch.as_tensor(membership.log_odds))
         if report:
-            report(epoch, history[-1])
-    return Fitted(model.eval(), membership, history)
+            report(epoch, kept.history[-1])
+    return Fitted(model.eval(), membership, kept.history)
 
 
 def _sets(is_outlier: NDArray[np.bool_], outlier_weight: float) -> tuple[Tensor, Tensor]:
@@ -207,14 +186,3 @@ def _epoch_metrics(
 def _variance(data: Tensor) -> float:
     """Of about a thousand samples, in the units of the loss."""
     return float(to_float(data[:: max(1, len(data) // 1024)]).var())
-
-
-def _fingerprint(data: Tensor, *settings: object) -> str:
-    digest = hashlib.sha256(data.numpy().data)
-    for setting in settings:
-        if isinstance(setting, Membership):
-            digest.update(setting.log_odds.tobytes())
-        else:
-            fields = asdict(setting) if isinstance(setting, ModelConfig | TrainConfig) else setting
-            digest.update(repr(fields).encode())
-    return digest.hexdigest()
