@@ -78,7 +78,7 @@ class Job:
         elif method in OWN:
             for stage in OWN[method](case, user, self.asked, self.leave_out):
                 yield case.row(method, stage.said, process_time() - begin, stage.groups, stage.singles)
-                if not (stage.groups or stage.singles):
+                if stage.said.probability is not None and not (stage.groups or stage.singles):
                     self._keep(case, method, stage.said)
                 begin = process_time()
         else:
@@ -121,9 +121,9 @@ def suite(
         root: folder with scenarios.json and the domains
         datasets: folder with the full MNIST and FashionMNIST as torchvision stores them; without it the
             scenarios that need them are left out
-        methods: rvqvae (membership alone), whole (with the networks), ellipsoid, IForest, MCD, ECOD,
-            AutoEncoder, cleanlab, all of these but the first two also with a cut: MCD+IQR; SelfClean, and
-            members of the autoencoder family (AE, VAE, ...), which only rank
+        methods: rvqvae, codebooks (the sets after a training), ellipsoid, IForest, MCD, ECOD, AutoEncoder,
+            cleanlab, all of these but the first three also with a cut: MCD+IQR; and what only ranks:
+            "codebooks alone", SelfClean, members of the autoencoder family (AE, VAE, ...)
         limit: scenarios at most, spread evenly over the list
         ours: add corrupted, duplicated, doubled, tiny and unbalanced sets of the same domains
         tabular: measure the usual small tables instead of images; needs no root

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from data import prepare_samples, recipes
+from data import prepare_domains, prepare_samples, recipes
 from rvqvae.errors import InputError
 
 IMAGES, LABELS = "raw/train-images-idx3-ubyte", "raw/train-labels-idx1-ubyte"
@@ -137,3 +138,40 @@ def test_command_prints_checksums_or_one_line(root, tmp_path, monkeypatch, capsy
     with pytest.raises(SystemExit, match="2"):
         prepare_samples.main()
     assert "does not hold mnist" in capsys.readouterr().err
+
+
+def test_a_domain_of_pictures(tmp_path, monkeypatch):
+    folder = tmp_path / "package" / "birds"
+    folder.mkdir(parents=True)
+    for shade in (10, 10, 90, 200):  # two of them equal
+        picture = np.full((20, 30, 4), shade, np.uint8)
+        picture[5:15, 5:15], picture[..., 3] = 255 - shade, 255
+        picture[:2, :, 3] = 0
+        Image.fromarray(picture).save(folder / f"{len(list(folder.iterdir()))}.png")
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(folder / "blank.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "small.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    pictures = prepare_domains.Pictures(("package/**/*.png",), side=16)
+    monkeypatch.setitem(prepare_domains.DOMAINS, "birds", pictures)
+    images, kinds = prepare_domains.domain("birds", tmp_path)
+    assert images.shape == (3, 16, 16, 3) and images.dtype == np.uint8
+    assert (images[:, 0] == 255).all()  # padded, and transparent, is white
+    assert kinds.tolist() == [0, 0, 0]
+    again, _ = prepare_domains.domain("birds", tmp_path)
+    assert (again == images).all()
+
+
+def test_tiles_of_a_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (130, 200, 3)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "large.png")
+    tiles = prepare_domains.Tiles(("*.png",), each=4, least=100)
+    drawn = list(tiles(tmp_path, rng))
+    whole = {(x, y): picture[y : y + 64, x : x + 64] for x in (0, 64, 128) for y in (0, 64)}
+    assert len(drawn) == 4 and {kind for _, kind in drawn} == {"large"}
+    assert all(any((np.asarray(tile) == part).all() for part in whole.values()) for tile, _ in drawn)
+
+
+def test_no_picture_where_no_package_is(tmp_path):
+    with pytest.raises(SystemExit, match=r"faces.*--list"):
+        prepare_domains.domain("faces", tmp_path)

@@ -25,7 +25,9 @@ RELATIVES = {
     "icons_faenza": "icons", "icons_oxygen": "icons", "icons_papirus": "icons",
     "textures": "materials", "surface": "materials", "surface_defect": "materials",
     "units": "wesnoth", "portraits": "wesnoth", "hexterrain": "wesnoth",
-    "glyph_latin": "glyphs", "glyph_digits": "glyphs",
+    "glyph_latin": "glyphs", "glyph_digits": "glyphs", "glyph_scripts": "glyphs",
+    "photos3": "photos2", "landscapes": "photos2", "portraits2": "wesnoth",
+    "asteroids": "space", "outfits": "space", "planets": "space", "ships": "space", "commodities": "space",
 }  # fmt: skip
 """Families of domains that share a source: whoever is tested on one may have learned from none of them."""
 

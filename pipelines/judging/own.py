@@ -1,4 +1,4 @@
-"""Our own method as the suite sees it: `RobustVQVAE` itself, membership alone or with the networks trained.
+"""Our own method as the suite sees it: `RobustVQVAE` itself, and what its two codebooks would add.
 
 Two things differ from how a user calls it, so that many sets are measured fairly: the judge has not learned
 from the families of the set at hand, and the views of the images are read from where they are kept.
@@ -14,14 +14,21 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import torch
+from scipy.special import expit
 
 from pipelines.judging.cases import Case, Decision
 from pipelines.judging.review import Review, User
 from pipelines.train_judge import Table, read_table
 from rvqvae import RobustVQVAE, detector
+from rvqvae.config import ModelConfig, TrainConfig, usual_batch, usual_epochs
 from rvqvae.errors import InputError
-from rvqvae.membership import Judge
+from rvqvae.membership import Judge, Membership
+from rvqvae.membership.linear import FOLDS
+from rvqvae.membership.update import likelihood_ratio
 from rvqvae.questions import Question
+from rvqvae.vqvae.inference import codebook_scores, evidence
+from rvqvae.vqvae.training import Fitted, fit
 
 GROUP_STAGES, IMAGE_STAGES = (3, 5, 8), (20, 50)
 """Answers after which a decision is looked at, as after the last."""
@@ -42,23 +49,10 @@ class Stage(NamedTuple):
 
 
 def membership(case: Case, user: User, asked: Review, leave_out: bool) -> Iterator[Stage]:
-    yield from _fitted(case, user, asked, leave_out, epochs=0)
-
-
-def whole(case: Case, user: User, asked: Review, leave_out: bool) -> Iterator[Stage]:
-    yield from _fitted(case, user, asked, leave_out, epochs=None)
-
-
-OWN: dict[str, Callable[[Case, User, Review, bool], Iterator[Stage]]] = {
-    "rvqvae": membership,
-    "whole": whole,
-}
-
-
-def _fitted(case: Case, user: User, asked: Review, leave_out: bool, epochs: int | None) -> Iterator[Stage]:
+    """Answers are taken; no network is trained, as that changes no score."""
     with measured(case, leave_out), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # answers that contradict others: some are wrong
-        est = RobustVQVAE(epochs=epochs, prior_epochs=0, random_state=case.seed).fit(case.samples)
+        est = RobustVQVAE(epochs=0, random_state=case.seed).fit(case.samples)
         first = np.zeros(len(case.samples), bool)
         for question in est.ask(FIRST):
             first[question.rows] = len(question.rows) > 1
@@ -69,6 +63,41 @@ def _fitted(case: Case, user: User, asked: Review, leave_out: bool, epochs: int 
             answer(est, user, images_to_ask(est, singles - (singles - 1) // BATCH * BATCH))
             if singles in (*IMAGE_STAGES, asked.singles):
                 yield Stage(asked.groups, singles, said_by(est))
+
+
+def codebooks(case: Case, user: User, asked: Review, leave_out: bool) -> Iterator[Stage]:
+    """The sets that a training ends with: the judge's, moved by the evidence of both codebooks."""
+    _, fitted = _trained(case, leave_out)
+    odds, sets = fitted.membership.log_odds, fitted.membership.is_outlier
+    yield Stage(0, 0, Decision(odds, sets, expit(odds)))
+
+
+def codebooks_alone(case: Case, user: User, asked: Review, leave_out: bool) -> Iterator[Stage]:
+    """Their likelihood ratio alone, neither bounded nor added to the judge's log odds; it only ranks."""
+    est, fitted = _trained(case, leave_out)
+    sets = fitted.membership.is_outlier
+    if min(sets.sum(), (~sets).sum()) < FOLDS:
+        yield Stage(0, 0, Decision(-est.scores_))
+        return
+    known = evidence(codebook_scores(fitted.model, torch.as_tensor(case.samples)), sets)
+    yield Stage(0, 0, Decision(likelihood_ratio(known, sets, case.seed)))
+
+
+def _trained(case: Case, leave_out: bool) -> tuple[RobustVQVAE, Fitted]:
+    """As `RobustVQVAE.fit` trains by default, from the judge's sets."""
+    shape = case.samples.shape[1:]
+    usual = TrainConfig(epochs=usual_epochs(len(case.samples), shape), batch_size=usual_batch(shape))
+    with measured(case, leave_out):
+        est = RobustVQVAE(epochs=0, random_state=case.seed).fit(case.samples)
+    start = Membership(est.offset_ - est.scores_)
+    return est, fit(case.samples, ModelConfig(), usual, seed=case.seed, start=start)
+
+
+OWN: dict[str, Callable[[Case, User, Review, bool], Iterator[Stage]]] = {
+    "rvqvae": membership,
+    "codebooks": codebooks,
+    "codebooks alone": codebooks_alone,
+}
 
 
 def _about_groups(est: RobustVQVAE, user: User, budget: int) -> Iterator[Stage]:

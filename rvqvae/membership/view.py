@@ -51,5 +51,6 @@ class JointView(NamedTuple):
         for view, mean, axes, columns in zip(views, self.means, self.axes, self.parts, strict=True):
             for begin in range(0, len(z), ROWS):
                 rows = slice(begin, begin + ROWS)
-                z[rows, columns] = (np.asarray(view[rows], np.float32) - mean) @ axes
+                # In float64: in float32 the product of a row depends on the other rows of its block.
+                z[rows, columns] = (np.asarray(view[rows], np.float64) - mean) @ axes.astype(np.float64)
         return z
