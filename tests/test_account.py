@@ -137,7 +137,7 @@ def test_what_is_said(tmp_path, capsys, monkeypatch):
         "Left out, as no images: 2 .txt, 1 .png~.",
     ]
     assert account_lines(account, copied=True)[-1] == (
-        "2 files beside the images may be labels; they are not in the copy."
+        "Beside the images, 2 files may hold labels; the copy is without."
     )
     assert account_lines({}) == []
 

@@ -214,6 +214,21 @@ def test_equal_images_of_two_labels_are_a_conflict(tmp_path):
     assert entries[11].status == "duplicate" and entries[11].issues == ()
 
 
+@pytest.mark.parametrize("suffix", ["png", "bmp"])
+@pytest.mark.parametrize("labelled", ["00.png", "10"])
+def test_an_equal_image_without_a_label_is_a_duplicate(suffix, labelled, tmp_path):
+    """Whichever comes first, byte for byte or pixel for pixel; the one that stays has the label."""
+    ten = list(crops(10))
+    for i, picture in enumerate(ten):
+        picture.save(tmp_path / f"{i:02d}.png")
+    ten[0].save(tmp_path / f"10.{suffix}")
+    name = labelled if "." in labelled else f"10.{suffix}"
+    entries = read_source(tmp_path, labels={name: "cat", "05.png": "dog"}, issues=True).entries
+    assert [entry.status for entry in entries] == ["ok"] * 10 + ["duplicate"]
+    assert entries[0].label == "cat" and not entries[0].reason
+    assert not any("label conflict" in entry.issues for entry in entries)
+
+
 # Which labels are likely wrong
 
 

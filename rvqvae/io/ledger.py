@@ -56,7 +56,7 @@ class Ledger:
     def __post_init__(self) -> None:
         self.bad = {i: header.reason for i, header in enumerate(self.headers) if header.reason}
         good = [name for i, name in enumerate(self.names) if i not in self.bad]
-        self._classes = class_folders(good) if self.labels is None else self.labels
+        self._classes = dict(class_folders(good) if self.labels is None else self.labels)
         self._prints: dict[int, str] = {}
         self._first: dict[str, dict[str, int]] = {}
 
@@ -88,9 +88,16 @@ class Ledger:
         return other in self.twins
 
     def _join(self, i: int, content: str) -> None:
-        """Make of file `i` a twin of the first of its content and class, and note those of other classes."""
+        """Make of file `i` a twin of the first of its content and class, and note those of other classes.
+
+        Without a label of its own a file is of the class of its equals.
+        """
         label = self._classes.get(self.names[i], "")
         same = self._first.setdefault(content, {})
+        if label and "" in same:
+            same[label] = same.pop("")
+            self._classes[self.names[same[label]]] = label
+        label = label or next(iter(same), "")
         if same.setdefault(label, i) != i:
             self.twins[i] = same[label]
         elif len(same) > 1:

@@ -64,7 +64,8 @@ class LeftOut:
             named = some_of(sorted(self.archives), NAMED)
             lines.append(f"Not looked into: {named}. Unpack an archive, or give it by itself.")
         if copied and self.labels:
-            lines.append(f"{self.labels:,} files beside the images may be labels; they are not in the copy.")
+            files = "1 file" if self.labels == 1 else f"{self.labels:,} files"
+            lines.append(f"Beside the images, {files} may hold labels; the copy is without.")
         return lines
 
 
