@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ ROOMS = [
 ]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Absolute names that the file imports, wherever in it."""
     found = set()

@@ -36,8 +36,18 @@ def rows(out):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
+    """Few steps and features; all runs share the classifiers, as the held-out images are always the same."""
+    load, extract, made = robust_generation.load_reference, reference.extract_features, {}
+
+    def load_once(inliers, outliers, samples):
+        if samples not in made:
+            made[samples] = load(inliers, outliers, samples)
+        return made[samples]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "STEPS", 60)
+        patch.setattr(reference, "extract_features", lambda images: extract(images)[:, :64])
+        patch.setattr(robust_generation, "load_reference", load_once)
         yield
 
 

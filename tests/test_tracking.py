@@ -93,20 +93,19 @@ def test_sqlite_store_holds_nested_runs(tmp_path, capfd):
     assert [f.path for f in client.list_artifacts(parent.info.run_id, "splits")] == ["splits/manifest.csv"]
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (KeyboardInterrupt, "KILLED"),
-        (RuntimeError, "FAILED"),
+def test_status_says_how_the_run_ended(tmp_path):
+    ends = [
+        (KeyboardInterrupt(), "KILLED"),
+        (RuntimeError(), "FAILED"),
         (SystemExit(2), "FAILED"),
-        (SystemExit, "FINISHED"),
-    ],
-)
-def test_status_says_how_the_run_ended(tmp_path, error, status):
-    with pytest.raises(error if isinstance(error, type) else type(error)), tracker(tmp_path / "run") as run:
-        raise error
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == status
-    assert client_of(tmp_path / "run").get_run(run.run_id).info.status == status
+        (SystemExit(), "FINISHED"),
+    ]
+    for i, (error, status) in enumerate(ends):
+        folder = tmp_path / str(i)
+        with pytest.raises(type(error)), tracker(folder) as run:
+            raise error
+        assert json.loads((folder / "run.json").read_text())["status"] == status
+        assert client_of(folder).get_run(run.run_id).info.status == status
 
 
 def test_a_run_that_was_cut_short_goes_on_under_its_id(tmp_path):
