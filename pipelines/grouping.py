@@ -27,7 +27,7 @@ from pipelines.common.store import append_row, claim, read_rows, write_rows
 from pipelines.common.tables import Sheet, as_markdown, as_rich
 from pipelines.judging.cases import Case
 from pipelines.suite import sets_of
-from rvqvae.clustering.groups import default_groups, find_groups
+from rvqvae.clustering.clusters import default_clusters, find_clusters
 
 Labels = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -38,11 +38,11 @@ SETTLED = 0.9
 
 
 def _imsat(z: Vectors, seed: int) -> Labels:
-    return find_groups(z, default_groups(len(z)), seed=seed).labels
+    return find_clusters(z, default_clusters(len(z)), seed=seed).labels
 
 
 def _k_means(z: Vectors, seed: int) -> Labels:
-    return KMeans(default_groups(len(z)), n_init=1, random_state=seed).fit_predict(z).astype(np.int64)
+    return KMeans(default_clusters(len(z)), n_init=1, random_state=seed).fit_predict(z).astype(np.int64)
 
 
 def _small_k_means(z: Vectors, seed: int) -> Labels:

@@ -32,16 +32,16 @@ class ShardScorer:
 
     def _score(self, path: str) -> dict[str, np.ndarray]:
         with read_for_model(path, self.side, workers=1) as found:
-            verdicts = score_images(self.model, found.images)
+            scored = score_images(self.model, found.images)
         n = len(found.entries)
         columns: dict[str, Any] = {"shard": np.full(n, path)}
         for name in ("path", "status", "reason"):
             columns[name] = np.array([getattr(entry, name) for entry in found.entries])
         columns["score"], columns["outlier_probability"] = np.full(n, np.nan), np.full(n, np.nan)
         columns["is_outlier"] = np.zeros(n, bool)
-        columns["score"][found.rows] = verdicts.scores
-        columns["outlier_probability"][found.rows] = verdicts.probability
-        columns["is_outlier"][found.rows] = verdicts.is_outlier
+        columns["score"][found.rows] = scored.scores
+        columns["outlier_probability"][found.rows] = scored.probability
+        columns["is_outlier"][found.rows] = scored.is_outlier
         return {name: columns[name] for name in ("shard", *COLUMNS)}
 
 

@@ -186,7 +186,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         fitted = fit(
             few, model, train, seed=self._seed_, start=Membership(self.offset_ - self.scores_[learned]),
             contamination=_share(self.contamination),
-            report=lambda done, _: tell("train", done, train.epochs),
+            on_epoch=lambda done, _: tell("train", done, train.epochs),
             directory=None if self.directory is None else Path(self.directory),
             device=usable_device(self.device),
         )  # fmt: skip
@@ -358,7 +358,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
             tell = self.progress or silent
             self._prior = fit_code_prior(
                 model, codes.grids.long(), config, seed=self._seed_, weights=codes.weights,
-                report=lambda epoch, _: tell("prior", epoch + 1, config.epochs),
+                on_epoch=lambda done, _: tell("prior", done, config.epochs),
                 device=usable_device(self.device),
             )  # fmt: skip
         return self._prior

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError
 from rvqvae.io.arrays import as_nchw
-from rvqvae.io.samples import are_images, check_values, form_of, plain
+from rvqvae.io.samples import are_images, as_python, check_values, form_of
 from rvqvae.model_card import Card, write_card
 from rvqvae.model_folder import Stored, complete, read_model, write_model
 
@@ -142,4 +142,4 @@ class SampleEstimator(BaseEstimator):
 
 def _plain(value: Any) -> Any:
     """As JSON would give it back."""
-    return list(map(plain, value)) if isinstance(value, tuple | list) else plain(value)
+    return list(map(as_python, value)) if isinstance(value, tuple | list) else as_python(value)

@@ -1,4 +1,4 @@
-"""Questions about a fit, and what their answers make of it: `RobustVQVAE.ask` and `RobustVQVAE.answer`."""
+"""Questions about a fit and their answers: `RobustVQVAE.ask` and `RobustVQVAE.answer`."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ from rvqvae.model_folder import Stored, check_shapes
 
 Key = str | int
 Said = bool | None
-"""True: belongs; False: does not; None: mixed, or not known."""
+"""True: belongs; False: does not belong; None: mixed, or not known."""
 VALUES: dict[Said, int] = {True: -1, False: 1, None: 0}
 SAID = {value: said for said, value in VALUES.items()}
 EXAMPLES = 12
 DOUBT_AFTER: tuple[tuple[int, float, float], ...] = ((3, -3.5, 2.4), (8, -4.0, 1.6), (28, -5.0, 1.25))
-"""Answers, and by how many nats all log odds of what was not answered may then be off together: measured on
-the development scenarios as `rate_interval` tells."""
+"""After so many answers, all log odds of unanswered samples may be wrong together by so many nats (see
+`rate_interval`), measured on the development scenarios."""
 FEW = 8
-"""Answers up to which none is taken for a wrong one."""
+"""Number of answers from which one of them may be wrong."""
 NOTHING_FOUND = ((3, -3.5, 2.4), (16, -5.0, 1.0))
-"""The same where all answers but one, which may be wrong, say that what was asked about belongs. The most
-suspicious is asked about first: after 16 answers and more this held of every clean development scenario, and
-of 1 in 124 with outliers."""
+"""As DOUBT_AFTER, if all answers, but one that may be wrong, are "belongs". The most suspicious is asked
+about first: after 16 answers this held of every clean development scenario, and of 1 in 124 with outliers."""
 
 
 class Question(NamedTuple):
@@ -44,11 +43,11 @@ class Question(NamedTuple):
 
     id: str
     rows: NDArray[np.int64]
-    """Of the training data: part of a group, or one sample."""
+    """Rows of the training data: part of a group, or one sample."""
     probability: float
-    """Of being outliers, on average."""
+    """Mean probability of being an outlier."""
     examples: NDArray[np.int64]
-    """Up to 12 of the rows, from the typical to the odd."""
+    """Up to 12 of the rows, typical ones first."""
     reason: str
     """Why it is asked."""
     gain: float
@@ -56,7 +55,7 @@ class Question(NamedTuple):
 
 
 def outlook(questions: Sequence[Question]) -> str:
-    """What it would bring to answer these, in a sentence."""
+    """The expected gain of answering these, as a sentence."""
     gain = sum(question.gain for question in questions)
     if not questions or questions[0].gain < rule.WORTH:
         return "No further answer is expected to set an image right."
@@ -65,9 +64,9 @@ def outlook(questions: Sequence[Question]) -> str:
 
 
 class Inquiry:
-    """What was asked about one fit.
+    """The questions about one fit and their answers.
 
-    ``vectors`` (N, d): the joint view; ``groups`` (N,); ``log_odds`` (N,): by the rules alone.
+    ``vectors`` (N, d): the joint view; ``groups`` (N,); ``log_odds`` (N,): by the judge alone.
     """
 
     def __init__(
@@ -81,11 +80,11 @@ class Inquiry:
         self._before: list[rule.Answers] = []
         self._last: tuple[float, rule.Learned] | None = None
         self.run = rule.run_of(vectors, groups)
-        """What the ids of its questions begin with."""
+        """Id of the fit, which the ids of its questions begin with."""
 
     @classmethod
     def of(cls, judged: Judged) -> Inquiry:
-        """About a fit."""
+        """The inquiry about a fit, without answers."""
         return cls(rule.Quantised.of(judged.vectors), judged.groups, judged.log_odds)
 
     @cached_property
@@ -98,7 +97,7 @@ class Inquiry:
 
     @property
     def answers(self) -> dict[Key, Said]:
-        """What was answered, by id or row."""
+        """All answers, by id or row."""
         parts = {self._id(place): SAID[value] for place, value in self.said.parts.items()}
         return parts | {row: SAID[value] for row, value in self.said.samples.items()}
 
@@ -108,7 +107,7 @@ class Inquiry:
         return {self._id(place) for place in self.said.confirmed}
 
     def learned(self, cut: float) -> rule.Learned:
-        """By rules and answers, where log odds above ``cut`` mean outliers; its log odds are less the cut."""
+        """The process given all answers. Log odds above ``cut`` mean outliers; its own are minus the cut."""
         if self._last is None or self._last[0] != cut:
             parts = self.parts if self.said.parts else []  # They take time, and a loaded model may need none.
             self._last = cut, rule.learn(self.space, parts, self.rules - cut, self.said)
@@ -117,7 +116,7 @@ class Inquiry:
     def odds(
         self, vectors: NDArray[np.float32], log_odds: NDArray[np.float64], cut: float
     ) -> NDArray[np.float64]:
-        """(n,) log odds of new samples: their joint view (n, d), and the rules' log odds (n,)."""
+        """(n,) log odds of new samples, from their joint view (n, d) and the judge's log odds (n,)."""
         if not any([*self.said.parts.values(), *self.said.samples.values()]):
             return log_odds
         moved = self.learned(cut)(vectors - self.space.centre, log_odds - cut, self.space.length)
@@ -128,14 +127,14 @@ class Inquiry:
         if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
             raise InputError(f"n={n!r} is out of range: ask for 1 question or more")
         learned = self.learned(cut)
-        asked = rule.questions(self.space, self.parts, learned, self.said, int(n))
+        asked = rule.best_candidates(self.space, self.parts, learned, self.said, int(n))
         return [self._question(one, expit(learned.log_odds + cut)) for one in asked]
 
     def answer(self, answers: Mapping[Key, Said], cut: float) -> list[str]:
-        """Take ``answers`` by id or row, in order; return what must be said of them.
+        """Take ``answers`` by id or row, in order. Return warnings about answers that replace others.
 
-        InputError, and nothing is taken, for ids of another run, for rows that do not exist, for other values
-        than True, False and None, and where every sample would be an outlier.
+        Raises InputError, and takes none, for ids of another run, rows that do not exist, values other than
+        True, False and None, and if every sample would be an outlier.
         """
         before, notes = self.said, list[str]()
         parts, samples, confirmed = dict(before.parts), dict(before.samples), set(before.confirmed)
@@ -178,17 +177,17 @@ class Inquiry:
         return notes
 
     def undo(self) -> None:
-        """Take back what was taken last; InputError if there is nothing."""
+        """Take back the answers of the last call of `answer`; InputError if there are none."""
         if not self._before:
             raise InputError("there is no answer to take back: answer first")
         self.said, self._last = self._before.pop(), None
 
     def interval(self, cut: float, doubt: tuple[float, float]) -> Interval:
-        """95 % interval of the contamination, with ``doubt`` of the rules as in `rate_interval`.
+        """95 % interval of the contamination; ``doubt`` is the judge's, as in `rate_interval`.
 
-        Of the samples that were answered a few may be wrong; of all others, those in answered groups too, the
-        doubt shrinks with the number of answers, and faster where they find nothing foreign. On every second
-        development scenario, two answers in a hundred wrong, it holds the truth in .94 of the sets after 5
+        A few of the answered samples may be wrong. The doubt about all others, those in answered groups too,
+        shrinks with the number of answers, and faster if they find nothing foreign. On every second
+        development scenario, with 2 % of the answers wrong, it holds the truth in .94 of the sets after 5
         answers, .97 after 8, .96 after 28, .95 after 58, at a median width of .22, .18, .03 and .01.
         """
         said = [*self.said.parts.values(), *self.said.samples.values()]
@@ -215,7 +214,7 @@ class Inquiry:
         )
 
     def stored(self) -> Stored:
-        """As arrays and facts."""
+        """All of it as arrays and facts, to save."""
         arrays = {
             "values": self.vectors.values, "scale": self.vectors.scale, "groups": self.groups,
             "log_odds": self.rules,
@@ -229,7 +228,7 @@ class Inquiry:
 
     @classmethod
     def restored(cls, stored: Stored, width: int) -> Inquiry:
-        """What `stored` gave, of vectors of this ``width``. Raises any error for what is damaged."""
+        """The inverse of `stored`, for vectors of this ``width``. Raises any error if it is damaged."""
         arrays, facts = stored
         n = len(arrays["log_odds"])
         wanted = {"values": (n, width), "scale": (width,), "groups": (n,), "log_odds": (n,)}
@@ -251,7 +250,7 @@ class Inquiry:
         inquiry.said = rule.Answers(parts, samples, confirmed)
         return inquiry
 
-    def _question(self, asked: rule.Question, probability: NDArray[np.float64]) -> Question:
+    def _question(self, asked: rule.Candidate, probability: NDArray[np.float64]) -> Question:
         about = f"{asked.gain:,.0f} images" if asked.gain >= 1.5 else "1 image"
         why = {
             "likely": f"nothing else is likelier not to belong; the answer should set {about} right",
@@ -275,7 +274,7 @@ class Inquiry:
         return f"{self.run}-g{place}"
 
     def _place(self, key: Any) -> tuple[str, int]:
-        """Of an id or a row: g or i, and the place of the part or the row."""
+        """For an id or a row: "g" and the index of the part, or "i" and the row."""
         if isinstance(key, Integral) and not isinstance(key, bool):
             kind, place, run = "i", int(key), self.run
         elif isinstance(key, str) and (found := re.fullmatch(r"([0-9a-f]{8})-([gi])(\d{1,18})", key)):
@@ -296,9 +295,9 @@ class Inquiry:
 
 
 class Asking(BaseEstimator):
-    """What an estimator asks about its training data, and how answers change what it found.
+    """Mixin of an estimator that asks about its training data and learns from the answers.
 
-    It has ``offset_``, a ``_scorer``, and ``_seen`` as `verdict_of` takes it.
+    The estimator has ``offset_``, a ``_scorer``, and ``_seen`` as `verdict_of` takes it.
     """
 
     offset_: float
@@ -309,19 +308,20 @@ class Asking(BaseEstimator):
     def ask(self, n: int = 8) -> list[Question]:
         """The ``n`` questions most worth asking about the training data, or as many as there are.
 
-        Parts of groups come first, then single samples. `outlook` says what answers would bring.
+        Parts of groups come first, then single samples. `outlook` gives their expected gain.
         """
         return self.inquiry_.ask(n, -self.offset_)
 
     def answer(self, answers: Mapping[Key, Said]) -> Self:
-        """Learn from answers: by id of a question or by row; True belongs, False does not, None is mixed or
+        """Learn from answers, by id of the question or by row: True belongs, False does not, None is mixed or
         not known.
 
-        They hold for what was asked about, a sample's own before its group's, until a later answer says
-        otherwise (UserWarning), and speak for what is near, new samples too. Scores, probabilities, sets,
-        interval and verdict follow; the networks do not, until `train`. Answers survive `save`, `load` and
-        `clone`: a clone that is fitted to the same data has them. InputError, and nothing is taken, for ids
-        of another run, rows that do not exist, other values, and where nothing would belong.
+        An answer decides the samples that it is about, where a sample's own answer counts before its group's,
+        and informs about samples nearby, new ones too. A later answer replaces an earlier one (UserWarning).
+        Scores, probabilities, sets, interval and verdict change at once, the networks at the next `train`.
+        `save`, `load` and `clone` keep answers: a clone that is fitted to the same data has them. Raises
+        InputError, and takes none, for ids of another run, rows that do not exist, other values, and if
+        nothing would belong.
         """
         for note in self.inquiry_.answer(answers, -self.offset_):
             warnings.warn(note, stacklevel=2)
@@ -329,7 +329,7 @@ class Asking(BaseEstimator):
         return self
 
     def remember(self, other: Asking) -> Self:
-        """Let what ``other`` was answered hold here, once this is fitted to the same data."""
+        """Take over the answers of ``other``, once this is fitted to the same data."""
         self._inquiry = other._inquiry
         return self
 
@@ -341,30 +341,30 @@ class Asking(BaseEstimator):
 
     @property
     def answers_(self) -> dict[Key, Said]:
-        """What was answered, by id or row."""
+        """All answers, by id or row."""
         return self.inquiry_.answers
 
     def _inquire(self, judged: Judged) -> None:
-        """Begin anew; what was answered about the same data, before or by what this is a clone of, holds."""
+        """Begin a new inquiry. Answers about the same data are kept, those of the cloned estimator too."""
         before, self._inquiry = self._inquiry, Inquiry.of(judged)
         if before is not None and before.answers and before.run == self._inquiry.run:
             self._inquiry.said = before.said
             self._heed()
 
     def _odds(self, samples: NDArray[Any]) -> NDArray[np.float64]:
-        """(N,) of being an outlier, by rules and answers."""
+        """(N,) log odds of being an outlier, by judge and answers."""
         judged = self._scorer(samples)
         return self.inquiry_.odds(judged.vectors, judged.log_odds, -self.offset_)
 
     @property
     def inquiry_(self) -> Inquiry:
-        """What the questions about the training data are made of, and their answers."""
+        """The questions about the training data and their answers."""
         check_is_fitted(self)
         assert self._inquiry is not None
         return self._inquiry
 
     def _heed(self) -> None:
-        """Let all that was found of the training data follow from rules and answers."""
+        """Update scores, sets, interval and verdict of the training data by judge and answers."""
         inquiry, cut = self.inquiry_, -self.offset_
         self._follow()
         self.contamination_ = float((~self.inlier_mask_).mean())
@@ -373,7 +373,7 @@ class Asking(BaseEstimator):
         self.verdict_ = verdict_of(self.contamination_interval_, len(self.scores_), self._seen)
 
     def _follow(self) -> None:
-        """Scores, sets and probabilities of the training data, by rules and answers."""
+        """Update scores, sets and probabilities of the training data by judge and answers."""
         cut = -self.offset_
         self.scores_ = -(self.inquiry_.learned(cut).log_odds + cut)
         self.inlier_mask_ = self.scores_ >= self.offset_

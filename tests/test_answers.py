@@ -13,10 +13,10 @@ from rvqvae.membership.answers import (
     Answers,
     Quantised,
     Space,
+    best_candidates,
     kernel,
     learn,
     parts_of,
-    questions,
 )  # fmt: skip
 
 
@@ -115,19 +115,19 @@ def test_parts_cover_each_group_once_at_every_level():
 def test_a_mixed_part_is_asked_in_halves_and_a_contradicted_answer_again():
     mixed = next(p for p in FIRST if PARTS[p].halves)
     said = Answers({mixed: 0})
-    asked = questions(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, said), said, 99)
+    asked = best_candidates(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, said), said, 99)
     assert mixed not in {q.part for q in asked} and {*PARTS[mixed].halves} <= {q.part for q in asked}
     inside = [p for p in FIRST if KIND[PARTS[p].rows[0]] == 5]
     said = Answers({inside[0]: 1, inside[1]: -1, **{p: -1 for p in FIRST if p not in inside}})
-    asked = questions(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, said), said, 3)
+    asked = best_candidates(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, said), said, 3)
     assert (inside[0], "check") in {(q.part, q.why) for q in asked}
     said = said._replace(confirmed=frozenset([inside[0]]))
-    asked = questions(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, said), said, 3)
+    asked = best_candidates(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, said), said, 3)
     assert inside[0] not in {q.part for q in asked}
 
 
 def test_samples_come_last_and_differ():
-    asked = questions(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, Answers()), Answers(), 30)
+    asked = best_candidates(SPACE, PARTS, learn(SPACE, PARTS, LOG_ODDS, Answers()), Answers(), 30)
     rows = [q.row for q in asked if q.part < 0]
     assert len(asked) == 30 and len({*rows}) == len(rows) > 0
     assert all(q.part >= 0 for q in asked[: 30 - len(rows)])
@@ -136,7 +136,7 @@ def test_samples_come_last_and_differ():
 @pytest.mark.parametrize("n", [2, 5, 100, 9000])
 def test_any_size(n):
     space, parts, log_odds, _ = scene(n, kinds=2)
-    asked = questions(space, parts, learn(space, parts, log_odds, Answers()), Answers(), 4)
+    asked = best_candidates(space, parts, learn(space, parts, log_odds, Answers()), Answers(), 4)
     said = Answers({q.part: 1 for q in asked if q.part >= 0}, {q.row: 1 for q in asked if q.part < 0})
     assert np.isfinite(learn(space, parts, log_odds, said).log_odds).all()
 

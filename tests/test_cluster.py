@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from rvqvae.clustering import groups
-from rvqvae.clustering.groups import default_groups, find_groups
+from rvqvae.clustering import clusters
+from rvqvae.clustering.clusters import default_clusters, find_clusters
 from rvqvae.commands.cluster import COLUMNS, RESULTS, cluster
 from rvqvae.commands.main import main
 from rvqvae.errors import InputError
@@ -49,7 +49,7 @@ def done(folder, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Groups of little training, where their quality does not count."""
-    monkeypatch.setattr(groups, "MAX_EPOCHS", 10)
+    monkeypatch.setattr(clusters, "MAX_EPOCHS", 10)
 
 
 def rows_of(out):
@@ -150,19 +150,19 @@ def vectors_in_groups(n):
 
 def test_groups_of_any_number():
     vectors = vectors_in_groups(30)
-    found = find_groups(vectors, 2)
+    found = find_clusters(vectors, 2)
     assert found.labels.shape == found.probability.shape == (30,)
     assert adjusted_rand_score(np.arange(30) < 15, found.labels) == 1
-    alone = find_groups(vectors, 1)
+    alone = find_clusters(vectors, 1)
     assert not alone.labels.any() and (alone.probability == 1).all()
     with pytest.raises(InputError, match="31 is more than the 30"):
-        find_groups(vectors, 31)
+        find_clusters(vectors, 31)
 
 
 def test_images_that_are_not_learned_from_are_assigned():
-    found = find_groups(vectors_in_groups(400), 2, most=60)
+    found = find_clusters(vectors_in_groups(400), 2, most=60)
     assert adjusted_rand_score(np.arange(400) < 200, found.labels) == 1
 
 
 def test_default_number_of_groups():
-    assert [default_groups(n) for n in (1, 24, 49, 50, 499, 500, 10**6)] == [2, 2, 2, 2, 19, 20, 20]
+    assert [default_clusters(n) for n in (1, 24, 49, 50, 499, 500, 10**6)] == [2, 2, 2, 2, 19, 20, 20]

@@ -7,7 +7,7 @@ import scipy.linalg
 
 from rvqvae.errors import InputError
 from rvqvae.metrics import (
-    Judge,
+    InlierClassifier,
     frechet_distance,
     kernel_distance,
     precision_recall_density_coverage,
@@ -253,7 +253,7 @@ def bars(n, axis, seed, channels=1):
 
 @pytest.fixture(scope="module")
 def judge():
-    return Judge.fit(bars(300, 2, 0), bars(200, 3, 1), steps=80)
+    return InlierClassifier.fit(bars(300, 2, 0), bars(200, 3, 1), steps=80)
 
 
 def test_judge_tells_the_classes_apart(judge):
@@ -272,7 +272,7 @@ def test_judge_repeats_by_seed(judge):
     import torch
 
     torch.manual_seed(5)
-    again = Judge.fit(bars(300, 2, 0), bars(200, 3, 1), steps=80)
+    again = InlierClassifier.fit(bars(300, 2, 0), bars(200, 3, 1), steps=80)
     seen = bars(20, 2, 6)
     assert np.array_equal(judge.classifier.probabilities(seen), again.classifier.probabilities(seen))
 
@@ -283,6 +283,6 @@ def test_judge_refuses_bad_images(judge):
     with pytest.raises(InputError, match="uint8"):
         judge.predict_inlier(bars(2, 2, 0) / 255)
     with pytest.raises(InputError, match="steps=0"):
-        Judge.fit(bars(2, 2, 0), bars(2, 3, 0), steps=0)
+        InlierClassifier.fit(bars(2, 2, 0), bars(2, 3, 0), steps=0)
     with pytest.raises(InputError, match="1 and 3 channels"):
-        Judge.fit(bars(2, 2, 0), bars(2, 2, 0, channels=3))
+        InlierClassifier.fit(bars(2, 2, 0), bars(2, 2, 0, channels=3))

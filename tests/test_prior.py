@@ -205,7 +205,7 @@ def test_any_integer_dtype_is_accepted(dtype: torch.dtype) -> None:
 def test_training_learns_checkerboards() -> None:
     history: list[dict[str, float]] = []
     model = fit_prior(
-        checkerboards(512), 3, replace(TINY, epochs=20), seed=0, report=lambda _epoch, m: history.append(m)
+        checkerboards(512), 3, replace(TINY, epochs=20), seed=0, on_epoch=lambda _epoch, m: history.append(m)
     )
     assert model.grid_shape == (4, 4) and not model.training
     with torch.no_grad():

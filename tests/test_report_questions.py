@@ -23,7 +23,7 @@ from report_page import (
 
 from rvqvae import RobustVQVAE
 from rvqvae.commands.answer import learn_from
-from rvqvae.membership.answers import Answers, learn, questions
+from rvqvae.membership.answers import Answers, best_candidates, learn
 from rvqvae.report import View
 
 
@@ -60,7 +60,7 @@ def test_page_learns_and_asks_as_python_does(visit, said):
     slow = learned(said)
     np.testing.assert_allclose(expit(odds), expit(slow.log_odds), atol=1e-3)
     assert dict(others) == pytest.approx(slow.others, abs=1e-3)
-    wanted = questions(SPACE, PARTS, slow, said, 40)
+    wanted = best_candidates(SPACE, PARTS, slow, said, 40)
     assert [(one["part"], one["sample"], one["why"]) for one in asked] == [q[:2] + q[3:] for q in wanted]
     np.testing.assert_allclose([one["gain"] for one in asked], [q.gain for q in wanted], atol=1e-3)
 

@@ -516,10 +516,10 @@ def test_samples_are_narrowed(cleaned, tmp_path, how):
 
 
 def test_evaluate(cleaned, tmp_path, monkeypatch):
-    from rvqvae.metrics import Judge
+    from rvqvae.metrics import InlierClassifier
 
-    fit = Judge.fit
-    monkeypatch.setattr(Judge, "fit", lambda *args: fit(*args, steps=20))
+    fit = InlierClassifier.fit
+    monkeypatch.setattr(InlierClassifier, "fit", lambda *args: fit(*args, steps=20))
     np.savez(tmp_path / "clean.npz", x=pixels("mnist_test_1000.npz", 40))
     np.savez(tmp_path / "others.npz", x=pixels("fashion_mnist_test_1000.npz", 40))
     out = tmp_path / "new" / "metrics.json"

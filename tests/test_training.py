@@ -13,9 +13,9 @@ from rvqvae.config import ModelConfig, TrainConfig, usual_batch, usual_epochs
 from rvqvae.errors import InputError
 from rvqvae.membership import Membership
 from rvqvae.vqvae.inference import (
+    codebook_evidence,
     codebook_scores,
     decode_codes,
-    evidence,
     inlier_codes,
     reconstruction_errors,
 )
@@ -58,7 +58,7 @@ def test_every_epoch_is_recorded(fitted):
 
 def test_the_two_codebooks_know_their_sets(data, fitted):
     """Each set lies nearer to its own codebook than the other set does."""
-    found = evidence(codebook_scores(fitted.model, data[0]), data[1].is_outlier)
+    found = codebook_evidence(codebook_scores(fitted.model, data[0]), data[1].is_outlier)
     log_ratio = np.log(found.inlier_distance) - np.log(found.outlier_distance)
     surprise = found.inlier_surprise - found.outlier_surprise
     truth = data[1].is_outlier
@@ -68,7 +68,7 @@ def test_the_two_codebooks_know_their_sets(data, fitted):
 
 def test_surprise_leaves_the_sample_itself_out(data, fitted):
     x, truth = torch.as_tensor(data[0]), data[1].is_outlier
-    found = evidence(codebook_scores(fitted.model, x), truth).inlier_surprise
+    found = codebook_evidence(codebook_scores(fitted.model, x), truth).inlier_surprise
     codes = inlier_codes(fitted.model, x).flatten(1).numpy()
     for i in (0, 399, 450):
         others = [j for j in range(500) if not truth[j] and j != i]
@@ -129,11 +129,12 @@ def test_an_interrupted_run_resumes_to_the_same_weights(data, fitted, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(data[0], MODEL, TRAIN, seed=0, start=data[1], directory=tmp_path, report=stop)
+        fit(data[0], MODEL, TRAIN, seed=0, start=data[1], directory=tmp_path, on_epoch=stop)
     epochs: list[int] = []
     again = fit(
-        data[0], MODEL, TRAIN, seed=0, start=data[1], directory=tmp_path, report=lambda e, _: epochs.append(e)
-    )
+        data[0], MODEL, TRAIN, seed=0, start=data[1], directory=tmp_path,
+        on_epoch=lambda epoch, _: epochs.append(epoch),
+    )  # fmt: skip
     assert epochs == [3] and same(again.model, fitted.model)
     assert again.history == fitted.history
     assert np.array_equal(again.membership.score, fitted.membership.score)

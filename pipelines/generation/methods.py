@@ -65,13 +65,13 @@ def train_and_sample(
     with timed(seconds, "train"):
         fitted = fit(
             data, model, train, seed=seed, start=start, directory=directory,
-            report=lambda epoch, metrics: report(metrics, epoch),
+            on_epoch=lambda epoch, metrics: report(metrics, epoch),
         )  # fmt: skip
     with timed(seconds, "prior"):
         codes = inlier_codes(fitted.model, data[~fitted.membership.is_outlier])
         prior = fit_code_prior(
             fitted.model, codes, settings.prior, seed=seed,
-            report=lambda epoch, metrics: report({f"prior_{k}": v for k, v in metrics.items()}, epoch + 1),
+            on_epoch=lambda epoch, metrics: report({f"prior_{k}": v for k, v in metrics.items()}, epoch),
         )  # fmt: skip
     with timed(seconds, "sample"):
         drawn = prior.sample(settings.samples, fitted.model.grid, seed=seed)

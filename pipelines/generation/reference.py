@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from rvqvae.features.pretrained import extract_features
-from rvqvae.metrics import Classifier, Judge, frechet_distance, generation_metrics, purity
+from rvqvae.metrics import Classifier, InlierClassifier, frechet_distance, generation_metrics, purity
 from rvqvae.vqvae.inference import decode_codes, inlier_codes, reconstruction_errors
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 
@@ -27,7 +27,7 @@ class Reference(NamedTuple):
     images: Images
     """Clean held-out inliers."""
     features: NDArray[np.float32]
-    judge: Judge
+    judge: InlierClassifier
     reader: Classifier
     """Of the inliers' kinds."""
 
@@ -62,7 +62,7 @@ def load_reference(inliers: Labelled, outliers: Labelled, samples: int) -> Refer
     order = rng.permutation(len(inliers[0]))
     images, kinds = (part[order] for part in inliers)
     others = outliers[0][rng.permutation(len(outliers[0]))]
-    judge = Judge.fit(images[::2], others[::2], steps=STEPS)
+    judge = InlierClassifier.fit(images[::2], others[::2], steps=STEPS)
     judge.test(images[1::2], others[1::2])
     reader = Classifier.fit([images[::2][kinds[::2] == kind] for kind in np.unique(kinds)], steps=STEPS)
     shown = images[:samples]

@@ -89,7 +89,7 @@ class SelfAugmented(SampleEstimator):
         )
         self.history_ = train(
             data, near, network, self._code(), settings, seed=seed, directory=self.directory,
-            report=lambda epoch, _: tell("train", epoch + 1, settings.epochs),
+            on_epoch=lambda done, _: tell("train", done, settings.epochs),
         )  # fmt: skip
         self.scale_, self.network_ = near.scale, network
         return self._probabilities(samples)

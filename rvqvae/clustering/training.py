@@ -15,6 +15,7 @@ from rvqvae.clustering.objective import Code
 from rvqvae.devices import bfloat16_pays, in_double
 from rvqvae.errors import InputError
 from rvqvae.optimization import Checkpoint, Loop, generator_of
+from rvqvae.progress import OnEpoch
 
 AUGMENTATIONS = ("vat", "rpt", "affine")
 UNIT = 10.0
@@ -92,13 +93,13 @@ def train(
     *,
     seed: int,
     directory: str | os.PathLike[str] | None = None,
-    report: Callable[[int, dict[str, float]], object] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> list[dict[str, float]]:
     """Fit ``network`` to samples (N, ...), uint8 images (N, C, H, W) where ``"affine"`` is asked for.
 
     Minimises ``augmentation - lambda * information``, where ``augmentation`` sums, over the kinds, how far
     each kind of step moves the predictions (Kullback-Leibler divergence). With a ``directory``, the same call
-    goes on where one was cut short. ``report`` gets each epoch's number and means. Leaves the network in
+    goes on where one was cut short. ``on_epoch`` is called after each epoch. Leaves the network in
     evaluation mode, and returns the means of all epochs. InputError where the loss is not finite.
     """
     n = len(samples)
@@ -151,8 +152,8 @@ def train(
             loop.step(loss_of(rows))
         terms = loop.means()
         kept.add(terms)
-        if report is not None:
-            report(epoch, terms)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, terms)
     network.eval()
     return kept.history
 

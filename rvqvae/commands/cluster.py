@@ -105,7 +105,7 @@ def _cluster(
     command: str,
     progress: Progress,
 ) -> None:
-    from rvqvae.clustering.groups import default_groups, find_groups
+    from rvqvae.clustering.clusters import default_clusters, find_clusters
     from rvqvae.detector import views_of
     from rvqvae.features.pretrained import DEFAULT
     from rvqvae.figures import image_grid, save_png
@@ -114,14 +114,14 @@ def _cluster(
     start, out, device = time.monotonic(), folder.path, usable_device(options.device)
     found = read_for_fit(source, folder, options, progress)
     n = len(found.images)
-    k = default_groups(n) if clusters is None else clusters
+    k = default_clusters(n) if clusters is None else clusters
     if k > n:
         raise InputError(f"clusters={k} is more than the {n} different readable images: ask for fewer")
     progress("features", 0, n)
     views = views_of(found.images, DEFAULT, device)
     progress("features", n, n)
     vectors = JointView.fit(views, options.seed)(views)
-    groups = find_groups(vectors, k, seed=options.seed, device=device, progress=progress)
+    groups = find_clusters(vectors, k, seed=options.seed, device=device, progress=progress)
     order = np.argsort(-groups.probability, kind="stable")
     members = [order[groups.labels[order] == number] for number in range(k)]  # the surest first
     for old in (out / GRIDS).glob("*.png"):  # Of other files in the same folder, with more clusters.

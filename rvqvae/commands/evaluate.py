@@ -114,11 +114,11 @@ def _against(
 ) -> dict[str, float]:
     from sklearn.metrics import roc_auc_score
 
-    from rvqvae.metrics import Judge, purity
+    from rvqvae.metrics import InlierClassifier, purity
 
     scores = np.concatenate([score_images(estimator, images).scores for images in (real, others)])
     truth = np.arange(len(scores)) >= len(real)
-    arbiter = Judge.fit(real[::2], others[::2], seed)
+    arbiter = InlierClassifier.fit(real[::2], others[::2], seed)
     error = arbiter.test(real[1::2], others[1::2])
     return {
         "auroc": float(roc_auc_score(truth, -scores)),

@@ -152,7 +152,7 @@ def model_metadata(side: Side) -> dict[str, Any]:
     return {"size": list(side.size), "channels": side.channels} | levels
 
 
-def model_folder(path: str | Path) -> Path:
+def find_model(path: str | Path) -> Path:
     """The folder of a model, or that of the one in the results of `clean`; InputError if it is missing."""
     path = Path(path)
     if not path.is_dir():
@@ -165,7 +165,7 @@ def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tu
     estimator, side = load_model(path, device, progress)
     estimator.progress = progress
     if estimator.fit_prior():
-        estimator.save(model_folder(path))
+        estimator.save(find_model(path))
     return estimator, side
 
 
@@ -173,7 +173,7 @@ def load_model(
     path: str | Path, device: str | None = None, progress: Progress = silent
 ) -> tuple[RobustVQVAE, Side]:
     """A model that `clean` or `train` saved, and how it wants its images read."""
-    folder = model_folder(path)
+    folder = find_model(path)
     progress("model", 0, 1)  # What is imported now takes seconds.
     from rvqvae.estimator import RobustVQVAE
 

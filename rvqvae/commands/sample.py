@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rvqvae.commands.folder import check_outside, digest_of, locked
 from rvqvae.commands.lines import before
-from rvqvae.commands.read import load_sampler, model_folder, read_query
+from rvqvae.commands.read import find_model, load_sampler, read_query
 from rvqvae.errors import InputError, check_whole
 from rvqvae.io.arrays import as_nchw
 from rvqvae.io.pictures import Side
@@ -77,7 +77,7 @@ def sample(
     job = {"job": "sample", "model": str(Path(model).resolve()), "n": n, "seed": seed} | how
     # First, as it may keep the prior in the model's folder.
     estimator, side = load_sampler(model, device, progress)
-    inputs = digest_of(model=model_folder(model))
+    inputs = digest_of(model=find_model(model))
     if like is not None:
         how["like"] = _shown(like, side)
         job["like"] = hashlib.sha256(how["like"].tobytes()).hexdigest()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rvqvae.commands.folder import check_file, check_outside, digest_of, locked, work_beside
-from rvqvae.commands.read import account_lines, account_of, load_model, model_folder, read_for_model
+from rvqvae.commands.read import account_lines, account_of, find_model, load_model, read_for_model
 from rvqvae.errors import InputError
 from rvqvae.io.manifest import write_table
 from rvqvae.io.reading import Inventory
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
         ]
 
 
-class Verdicts(NamedTuple):
+class ImageScores(NamedTuple):
     """What a model says of M images."""
 
     scores: NDArray[np.float64]
@@ -93,19 +93,21 @@ def score(
         work_beside(out) as scratch,
         read_for_model(source, side, scratch, workers, progress) as found,
     ):
-        verdicts = score_images(estimator, found.images, progress)
+        scored = score_images(estimator, found.images, progress)
         if maps is not None:
             job = {"job": "maps", "model": str(Path(model).resolve()), "images": str(Path(images).resolve())}
-            inputs = digest_of(source, model=model_folder(model))
+            inputs = digest_of(source, model=find_model(model))
             with locked(maps) as folder, folder.job(job, inputs):
                 _write_maps(estimator, found, maps, progress)
-        write_table(out, COLUMNS, _rows(found, verdicts))
+        write_table(out, COLUMNS, _rows(found, scored))
     unreadable = len(found.entries) - len(found.rows)
-    outliers = int(verdicts.is_outlier.sum())
+    outliers = int(scored.is_outlier.sum())
     return Scored(out, len(found.entries), unreadable, outliers, maps, account_of(found))
 
 
-def score_images(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress = silent) -> Verdicts:
+def score_images(
+    estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Progress = silent
+) -> ImageScores:
     """Scores of uint8 images (M, C, H, W), a batch at a time."""
     from scipy.special import expit
 
@@ -116,12 +118,12 @@ def score_images(estimator: RobustVQVAE, images: NDArray[np.uint8], progress: Pr
         progress("score", start + len(batch), len(images))
     scores = np.concatenate(parts)
     # As outlier_probability and predict do, which would each look at every image again.
-    return Verdicts(scores, expit(-scores), scores < estimator.offset_)
+    return ImageScores(scores, expit(-scores), scores < estimator.offset_)
 
 
-def _rows(found: Inventory, verdicts: Verdicts) -> list[list[object]]:
+def _rows(found: Inventory, scored: ImageScores) -> list[list[object]]:
     said: list[tuple[object, ...]] = [("", "", "")] * len(found.entries)
-    for row, *values in zip(found.rows, *verdicts, strict=True):
+    for row, *values in zip(found.rows, *scored, strict=True):
         said[row] = tuple(values)
     return [
         [entry.path, entry.status, *values, entry.reason]

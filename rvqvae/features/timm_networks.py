@@ -25,7 +25,7 @@ images are read at 64 pixels by default and every doubling costs four times as m
 Colour = tuple[float, ...]
 
 
-class Network(NamedTuple):
+class TimmNetwork(NamedTuple):
     """A network without its classifier, and what it expects."""
 
     module: nn.Module
@@ -47,7 +47,7 @@ def digest(backbone: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def timm_network(name: str, size: int | None = None) -> Network:
+def timm_network(name: str, size: int | None = None) -> TimmNetwork:
     """The network called ``name``, or whose weights are in the file ``name``, for images of ``size`` pixels.
 
     A name may download weights; a file never does. The architecture of a file is what a config.json beside
@@ -72,7 +72,7 @@ def timm_network(name: str, size: int | None = None) -> Network:
         ) from error
 
 
-def _network(name: str, size: int | None, **options: Any) -> Network:
+def _network(name: str, size: int | None, **options: Any) -> TimmNetwork:
     timm: Any = import_module("timm")
     with torch.device("meta"):
         config = timm.create_model(name, num_classes=0, **_shape(options)).pretrained_cfg
@@ -87,14 +87,14 @@ def _network(name: str, size: int | None, **options: Any) -> Network:
             ) from error
         network = timm.create_model(name, num_classes=0, **options)
     found = timm.data.resolve_model_data_config(network)
-    return Network(network.eval(), side, _levels(found["mean"]), _levels(found["std"]))
+    return TimmNetwork(network.eval(), side, _levels(found["mean"]), _levels(found["std"]))
 
 
 def _shape(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "pretrained"}
 
 
-def _from_file(path: Path, size: int | None) -> Network:
+def _from_file(path: Path, size: int | None) -> TimmNetwork:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -70,6 +70,6 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
     return int(random_state)
 
 
-def plain(value: Any) -> Any:
+def as_python(value: Any) -> Any:
     """numpy's numbers, which a grid search gives, as Python's."""
     return value.item() if isinstance(value, np.generic) else value

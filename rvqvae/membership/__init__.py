@@ -1,7 +1,7 @@
-"""Who is an inlier: pure functions from views to log odds to sets. They know nothing of networks or training.
+"""Decide who is an inlier: pure functions from views to log odds to sets, without networks or training.
 
-`view` and `evidence` describe samples, `judge` weighs the descriptors, `decision` draws the line; `update`
-re-assigns the sets during the training of the two codebooks, and `literal` is the rule of the abstract.
+`view` and `evidence` compute descriptors of samples, `judge` turns them into log odds, `decision` thresholds
+these. `update` re-assigns the sets while the two codebooks are trained; `literal` is the abstract's rule.
 """
 
 from rvqvae.membership.decision import cut_at, cut_of, rate_interval, verdict_of

@@ -1,9 +1,9 @@
-"""What the answers of a person say of every sample: a Gaussian process on the log odds that the rules gave.
+"""Log odds of all samples given a person's answers: a Gaussian process around the judge's log odds.
 
-Hypothesis: kinds are local in the joint view, so an answer about a group or a sample speaks for its
-neighbours, and only as far as the rules were unsure or wrong. The mean of the process is the rules' log odds;
-its observations are the representatives of each answered group and the answered samples, at ``+-TARGET``.
-It is a closed form of a few hundred rows, and the review page runs the same lines.
+Hypothesis: kinds are local in the joint view. So an answer about a group or a sample informs about its
+neighbours too, as far as the judge was unsure or wrong. The mean of the process is the judge's log odds; it
+observes the representatives of each answered group and the answered samples, at ``+-TARGET``. The solution is
+a closed form of a few hundred rows. The review page computes the same in JavaScript.
 
 Measured by `pipelines.suite` on 153 scenarios, the judge's families left out, by a simulated user who is
 wrong two times in a hundred (AUROC, outliers left in, inliers thrown out): no answer .953 .413 .003; 5
@@ -11,12 +11,12 @@ groups .967 .161 .007; 8 groups and 20 images .984 .064 .004; of clean sets .002
 set, surfaces of which 20 % have small flaws, loses .225 of its inliers: there an answer about one image
 speaks for too many. The constants were chosen on these same scenarios, before images were compared in a
 learned metric, in a trial of its own where all labels at once, out of fold, gave .989 .056 .004; with the
-metric, half and double of each, whole groups and merged groups were no better. What made it there, on every
-second set after 8 groups and 20 samples (left in): groups not asked about are *not* observations of their own
-log odds (.134 to .083); halves of groups instead of groups (.072 to .061), the inner part of each alone,
+metric, half and double of each, whole groups and merged groups were no better. What helped, on every second
+set after 8 groups and 20 samples (outliers left in): groups not asked about are *not* observations of their
+own log odds (.134 to .083); halves of groups instead of groups (.072 to .061), the inner part of each alone,
 which is purer (.083 to .074); the most likely foreign part every other time (.082 to .072); asking again
 where an answer contradicts the others (.161 to .148); the order within an answered group is kept (AUROC
-+.010). A step of the rules' log odds counts less than one of the answers' (AUROC after five +.01). What did
++.010). A step of the judge's log odds counts less than one of the answers' (AUROC after five +.01). What did
 not help: thirds and quarters of groups, other weights of the kernels, the expected gain over all other
 groups, a cut above even odds, answers that contradict others counted less.
 """
@@ -35,44 +35,44 @@ Rows = NDArray[np.int64]
 Log = NDArray[np.float64]
 
 LARGEST = 5.0
-"""Of the rules' log odds, either way, as soon as there is an answer: no rule is surer than 1 in 150."""
+"""Limit of the judge's absolute log odds once there is an answer: no judge is surer than 1 in 150."""
 TARGET = 5.7
-"""Log odds that an answer stands for."""
+"""Absolute log odds at which an answer is observed."""
 LEAST = 0.7
-"""Log odds, at least, of what was answered."""
+"""Least absolute log odds of an answered sample."""
 NOISE = 2.0
-"""Variance of the observation of a sample; that of a group of k representatives is k times as much each."""
+"""Variance of the observation of a sample. Each of a group's k representatives has k times as much."""
 WEIGHTS = (8.0, 8.0, 8.0)
 """Of the three kernels: Gaussian of half the length, Gaussian of the length, linear."""
 LENGTH_ROWS = 400
 REPRESENTATIVES = 10
 INNER = 0.6
-"""Share of a part's rows that its question is about: those nearest to its centre."""
+"""Share of a part's rows that its question covers: those nearest to its centre."""
 LEVELS = 4
-"""Halvings of a group: the first before anything is asked, the others where the answer is "mixed"."""
+"""Times that a group is halved: once before anything is asked, then wherever the answer is "mixed"."""
 SMALLEST = 16
-"""Rows of a part that can be halved."""
+"""Fewest rows of a part that is halved."""
 WORTH = 1.0
-"""Samples that a question must be expected to set right."""
+"""Least gain of a question: samples that its answer is expected to set right."""
 VARIETY = 2.1
-"""Log odds by which a sample next to one that is asked about already counts as farther from even."""
+"""Penalty, in log odds, of a sample that lies beside a chosen one: the chosen samples shall vary."""
 ERROR = 0.02
-"""Share of answers that are wrong."""
+"""Assumed share of wrong answers."""
 BLOCK = 8192
-"""Rows at a time."""
+"""Rows that are computed at a time."""
 
 
 class Quantised(NamedTuple):
-    """Vectors in one byte a dimension, as the review page holds them."""
+    """Vectors with one byte for each dimension, as the review page stores them."""
 
     values: NDArray[np.int8]
     """(N, d)."""
     scale: NDArray[np.float32]
-    """(d,) of one step."""
+    """(d,) size of one step."""
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32]) -> Quantised:
-        """Of the joint view (N, d), finite."""
+        """Quantise the joint view (N, d), which is finite."""
         scale = np.maximum(np.abs(vectors).max(0, initial=0) / 127, 1e-12).astype(np.float32)
         values = np.empty(vectors.shape, np.int8)
         for rows in _blocks(len(vectors)):
@@ -80,34 +80,35 @@ class Quantised(NamedTuple):
         return cls(values, scale)
 
     def __call__(self, rows: Rows | slice) -> NDArray[np.float64]:
-        """(n, d) of these rows."""
+        """(n, d) vectors of these rows."""
         return self.values[rows].astype(np.float64) * self.scale
 
 
 def run_of(vectors: Quantised, groups: NDArray[np.integer]) -> str:
-    """What tells one fit from another, 8 letters: answers go with what was asked."""
-    # Another rule of parts has other questions of the same number.
+    """Id of a fit, 8 hexadecimal digits: an answer is accepted by the fit that asked only."""
+    # With other constants, the same number names another part.
     digest = hashlib.sha256(f"{INNER} {LEVELS} {SMALLEST}".encode())
     digest.update(vectors.values.tobytes() + groups.astype("<i8").tobytes())
     return digest.hexdigest()[:8]
 
 
 class Part(NamedTuple):
-    """Rows that are asked about together: half of a group, or a half of that, and so on."""
+    """Rows that one question asks about: half of a group, half of such a half, and so on."""
 
     rows: Rows
-    """All of it."""
+    """All rows of the part."""
     inner: Rows
-    """What the question is about, nearest to the centre first."""
+    """Rows that the question covers, nearest to the centre first."""
     representatives: Rows
+    """Rows of `inner` that the process observes, evenly spaced."""
     halves: tuple[int, ...]
-    """Places of its two halves among all parts; none if it is not to be halved."""
+    """Indices of its two halves among all parts; empty if it is not halved."""
     first: bool
-    """Whether it is asked about at the start, and not only after its whole was mixed."""
+    """Whether it may be asked at the start, not only after the answer "mixed" to its whole."""
 
 
 def parts_of(vectors: Quantised, groups: NDArray[np.integer]) -> list[Part]:
-    """The halves of each of the ``groups`` (N,), theirs, and so on; samples of group -1 are in none."""
+    """Halve each of the ``groups`` (N,), then the halves, and so on. Samples of group -1 are in no part."""
     parts: list[Part] = []
 
     def add(rows: Rows, level: int) -> int:
@@ -133,10 +134,10 @@ def parts_of(vectors: Quantised, groups: NDArray[np.integer]) -> list[Part]:
 
 
 class Answers(NamedTuple):
-    """What was answered so far: +1 belongs not, -1 belongs, 0 mixed or not known."""
+    """All answers so far: +1 does not belong, -1 belongs, 0 mixed or not known."""
 
     parts: Mapping[int, int] = {}
-    """By place of the part."""
+    """By index of the part."""
     samples: Mapping[int, int] = {}
     """By row."""
     confirmed: frozenset[int] = frozenset()
@@ -144,16 +145,17 @@ class Answers(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Where samples are compared: what the kernel needs to know."""
+    """The joint view, with the centre and the length scale that the kernel needs."""
 
     vectors: Quantised
     centre: NDArray[np.float64]
-    """(d,) of all vectors."""
+    """(d,) mean of all vectors."""
     length: float
+    """Length scale of the Gaussian kernels."""
 
     @classmethod
     def of(cls, vectors: Quantised) -> Space:
-        """Its length is the median distance of 400 evenly spaced rows, by the square root of 2."""
+        """Take as length the median distance of 400 evenly spaced rows, divided by the square root of 2."""
         n = len(vectors.values)
         total = sum((vectors(rows).sum(0) for rows in _blocks(n)), np.zeros(len(vectors.scale)))
         z = vectors(np.unique(np.linspace(0, n - 1, min(n, LENGTH_ROWS)).astype(int)))
@@ -161,33 +163,33 @@ class Space(NamedTuple):
         return cls(vectors, total / n, max(float(np.median(apart)) if len(apart) else 1.0, 1e-9) / np.sqrt(2))
 
     def __call__(self, rows: Rows | slice) -> NDArray[np.float64]:
-        """(n, d) of these rows, centred."""
+        """(n, d) centred vectors of these rows."""
         return self.vectors(rows) - self.centre
 
 
 class Learned(NamedTuple):
-    """What the answers say."""
+    """The process given the answers."""
 
     log_odds: Log
-    """(N,) of being an outlier, nats; answered samples at least `LEAST` on their side."""
+    """(N,) of being an outlier, nats; of answered samples at least `LEAST` in favour of their answer."""
     basis: NDArray[np.float64]
-    """(R, d) centred vectors of what was answered."""
+    """(R, d) centred vectors of the observed rows."""
     weights: Log
-    """(R,)"""
+    """(R,) of the observed rows in the posterior mean."""
     others: dict[int, float]
-    """Of each answered part the log odds that all other answers and the rules give it."""
+    """Log odds of each answered part by the judge and all other answers."""
 
     def __call__(self, vectors: NDArray[np.float64], log_odds: Log, length: float) -> Log:
-        """(n,) for new samples: their centred vectors (n, d) and the rules' log odds (n,)."""
+        """(n,) log odds of new samples, from their centred vectors (n, d) and the judge's log odds (n,)."""
         if not len(self.weights):
             return log_odds
         return _bounded(log_odds) + kernel(vectors, self.basis, length) @ self.weights
 
 
 def learn(space: Space, parts: list[Part], log_odds: Log, answers: Answers) -> Learned:
-    """The process given the answers; ``log_odds`` (N,) are the rules', less the cut that decides.
+    """Condition the process on the answers. ``log_odds`` (N,) are the judge's, minus the cut that decides.
 
-    O(N R d + R^3) for R representatives and samples that were answered.
+    It takes O(N R d + R^3) for R observed rows.
     """
     asked = [(part, value) for part, value in sorted(answers.parts.items()) if value]
     known = [(row, value) for row, value in sorted(answers.samples.items()) if value]
@@ -217,25 +219,27 @@ def learn(space: Space, parts: list[Part], log_odds: Log, answers: Answers) -> L
     return Learned(result, basis, weights, others)
 
 
-class Question(NamedTuple):
-    """What to ask next."""
+class Candidate(NamedTuple):
+    """A question that may be asked next."""
 
     part: int
-    """Its place, or -1 for a sample."""
+    """Index of the part that it asks about, or -1 for a sample."""
     row: int
-    """Of the sample, or -1 for a part."""
+    """Of the sample that it asks about, or -1 for a part."""
     gain: float
-    """Images that the answer is expected to set right."""
+    """Samples that the answer is expected to set right."""
     why: str
-    """likely, doubt, check (asked again: the answer contradicts all others) or sample."""
+    """likely, doubt, check (asked again, as all other answers contradict the first) or sample."""
 
 
-def questions(space: Space, parts: list[Part], learned: Learned, answers: Answers, n: int) -> list[Question]:
+def best_candidates(
+    space: Space, parts: list[Part], learned: Learned, answers: Answers, n: int
+) -> list[Candidate]:
     """The ``n`` questions most worth asking next, or as many as there are: parts first, then samples.
 
-    By turns the part that is most likely foreign, large ones before small ones, and the one with the most
-    samples in doubt; an answer that all others contradict counts among the latter. Parts that are expected
-    to set less than `WORTH` right are left; then samples near even odds, far from one another.
+    Two kinds of parts take turns: the most likely foreign one, where size counts too, and the one with the
+    most samples in doubt. Answered parts that all other answers contradict are among the latter. Parts with a
+    gain below `WORTH` are not asked about. Samples near even odds follow, far from one another.
     """
     p = expit(learned.log_odds)
     doubt = np.minimum(p, 1 - p)
@@ -250,24 +254,24 @@ def questions(space: Space, parts: list[Part], learned: Learned, answers: Answer
             again = len(parts[place].rows) * _wrong(answers.parts[place], others)
             if again >= WORTH:
                 unsure[place] = gain[place] = again
-    found: list[Question] = []
+    found: list[Candidate] = []
     turn = len(answers.parts) + len(answers.confirmed)
     while unsure and len(found) < n:
         why, scores = ("likely", likely) if turn % 2 == 0 and likely else ("doubt", unsure)
         place = max(scores, key=lambda place: (scores[place], -place))
-        found.append(Question(place, -1, gain[place], "check" if place in learned.others else why))
+        found.append(Candidate(place, -1, gain[place], "check" if place in learned.others else why))
         likely.pop(place, None)
         unsure.pop(place)
         turn += 1
     return found + _samples(space, learned, doubt, answers, n - len(found))
 
 
-def _samples(space: Space, learned: Learned, doubt: Log, answers: Answers, n: int) -> list[Question]:
-    """The ``n`` rows nearest to even odds, where those near one that is chosen count as less near.
+def _samples(space: Space, learned: Learned, doubt: Log, answers: Answers, n: int) -> list[Candidate]:
+    """The ``n`` rows nearest to even odds; rows near a chosen one are penalised by `VARIETY`.
 
-    An answer is expected to set right the doubt of its neighbours, by the square of the shorter kernel.
+    Gain: the doubt of all rows, weighted by the square of the shorter kernel.
     """
-    found: list[Question] = []
+    found: list[Candidate] = []
     score = np.abs(learned.log_odds)
     score[list(answers.samples)] = np.inf
     nearest = np.full(len(score), np.inf)
@@ -278,13 +282,13 @@ def _samples(space: Space, learned: Learned, doubt: Log, answers: Answers, n: in
             [_squared(space(block), space(slice(row, row + 1)))[:, 0] for block in _blocks(len(score))]
         )
         gain = float(doubt @ np.exp(-4 * apart / space.length**2))
-        found.append(Question(-1, row, gain, "sample"))
+        found.append(Candidate(-1, row, gain, "sample"))
         nearest = np.minimum(nearest, apart)
     return found
 
 
 def kernel(a: NDArray[np.float64], b: NDArray[np.float64], length: float) -> NDArray[np.float64]:
-    """(n, m) of centred vectors (n, d) and (m, d): Gaussians of half the length and of it, and linear."""
+    """(n, m) of centred vectors (n, d) and (m, d): the weighted sum of two Gaussians and a linear kernel."""
     product = a @ b.T
     squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * product
     wide = np.exp(np.maximum(squared, 0) / (-2 * length**2))
@@ -304,20 +308,20 @@ def _bounded(log_odds: Log) -> Log:
 
 
 def _wrong(value: int, others: float) -> float:
-    """Probability that an answer is wrong, by the log odds of being foreign that all others give its part."""
+    """Probability that an answer is wrong, from the log odds of its part by all other answers."""
     agree = float(expit(np.clip(value * others, -LARGEST, LARGEST)))
     return ERROR * (1 - agree) / (ERROR * (1 - agree) + (1 - ERROR) * agree)
 
 
 def _open(parts: list[Part], answers: Answers) -> list[int]:
-    """Places of the parts that may be asked about: not answered, and first ones or halves of a mixed one."""
+    """Indices of the unanswered parts that may be asked: first ones, and halves of mixed ones."""
     mixed = [half for place, value in answers.parts.items() if not value for half in parts[place].halves]
     first = [place for place, part in enumerate(parts) if part.first]
     return [place for place in first + mixed if place not in answers.parts]
 
 
 def _halves(vectors: Quantised, rows: Rows) -> tuple[Rows, Rows]:
-    """Of two means, which start on either side of the middle of the longest axis."""
+    """Split ``rows`` by 2-means, started from both sides of the median along the first principal axis."""
     z = vectors(rows)
     z -= z.mean(0)
     axis = np.linalg.eigh(z.T @ z)[1][:, -1]

@@ -1,4 +1,4 @@
-"""From log odds to a decision: who is dropped, how large the rate is, and what may be said of the set."""
+"""From log odds to decisions: who is dropped, the contamination's interval, and the verdict on the set."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Floats = NDArray[np.float64]
 Verdict = Literal["clean", "contaminated", "undecided"]
 
 CAUTION = 2.0
-"""What a thrown-out inlier costs beside an outlier left in, by default: whoever loses good images is harmed
-more than whoever keeps a few bad ones, which a page to review still shows."""
+"""Default cost of a thrown-out inlier, where an outlier left in costs 1. Ours: to lose good images harms more
+than to keep a few bad ones, which the review page still shows."""
 FEWEST = 100
-"""Samples below which no verdict is given: the judge has learned on sets of 100 and more."""
+"""Fewest samples for a verdict: the judge was trained on sets of 100 and more."""
 SEEN = 0.8
 """Share of the planted foreign samples that must stand out before a set is called clean."""
 CLEAN = 0.03
-"""Contamination, by the high end of the interval, up to which a set may be called clean."""
+"""Largest high end of the interval at which a set may be called clean."""
 
 
 class Interval(NamedTuple):
@@ -30,12 +30,12 @@ class Interval(NamedTuple):
 
 
 def cut_of(caution: float) -> float:
-    """Log odds above which dropping costs less than keeping: p > caution (1 - p)."""
+    """Log odds above which dropping costs less than keeping: where p > caution (1 - p)."""
     return float(np.log(caution))
 
 
 def cut_at(log_odds: Floats, contamination: float) -> float:
-    """The log odds above which the given share of the samples (N,) lies: half-way between two neighbours."""
+    """Log odds that the given share of the samples (N,) exceeds, half-way between two neighbours."""
     ordered = np.sort(log_odds)
     kept = len(ordered) - round(contamination * len(ordered))
     if kept in (0, len(ordered)):
@@ -44,11 +44,11 @@ def cut_at(log_odds: Floats, contamination: float) -> float:
 
 
 def rate_interval(log_odds: Floats, doubt: tuple[float, float]) -> Interval:
-    """Of the contamination, where the log odds (N,) may all be off together by ``doubt`` nats.
+    """95 % interval of the contamination, if all log odds (N,) may be wrong together by ``doubt`` nats.
 
-    Ours: what a judge gets wrong of a set, it gets wrong of many samples at once; so the width comes from
-    whole sets that it had not seen, not from counting samples. At the low end only samples that would be
-    called outliers count, at the high end each by its probability.
+    Ours: where a judge errs on a set, it errs on many samples at once. So the width comes from whole sets
+    that it was not trained on, not from the number of samples. The low end is the share of samples with
+    positive log odds, the high end the mean probability, each after its shift.
     """
     low = float((log_odds + doubt[0] > 0).mean())
     high = float(expit(log_odds + doubt[1]).mean())
@@ -56,7 +56,7 @@ def rate_interval(log_odds: Floats, doubt: tuple[float, float]) -> Interval:
 
 
 def doubt_of(log_odds: Floats, is_outlier: NDArray[np.bool_]) -> tuple[float, float]:
-    """The largest low and the least high shift with which `rate_interval` would hold the truth of a set."""
+    """The largest low and the least high shift with which `rate_interval` contains a set's true rate."""
     n, true = len(log_odds), int(is_outlier.sum())
     ordered = np.sort(log_odds)[::-1]
     low = -float(ordered[true]) if true < n else np.inf
@@ -68,8 +68,8 @@ def doubt_of(log_odds: Floats, is_outlier: NDArray[np.bool_]) -> tuple[float, fl
 
 
 def verdict_of(interval: tuple[float, float], n: int, seen: float) -> Verdict:
-    """What may be said of ``n`` samples: nothing of fewer than FEWEST; that they are clean only if the share
-    ``seen`` of planted foreign samples stood out."""
+    """The verdict on ``n`` samples: "undecided" below FEWEST; "clean" only if the share ``seen`` of planted
+    foreign samples that stood out is at least SEEN."""
     low, high = interval
     if n < FEWEST:
         return "undecided"

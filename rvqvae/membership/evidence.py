@@ -1,19 +1,20 @@
-"""What speaks for and against a sample: descriptors of single samples, of their groups and of the set.
+"""Descriptors of single samples, of their groups and of the set, from which the judge computes log odds.
 
-All are free of the set's own scale (spreads, nats, shares) but the *absolute* ones: distances in views whose
-units mean the same in every set (those of images are of unit length in a learned metric).
+All are relative to the set's own scale (spreads, nats, shares) but the *absolute* ones: distances in views
+whose units mean the same in every set (views of images have unit length in a learned metric).
 
-Ours, after trials on 22 domains, whole families left out: groups of about 50 by k-means are nearly pure on
-almost every set, so that a group is judged by its members together; single samples add what groups cannot
-see (scattered outliers: AUROC .943 to .976); without the absolute ones, outliers left in where 2 % of the
-inliers are thrown out rose from .38 to .53. All this was measured before `features.metric`, which brought
-more than any descriptor; `pipelines.ablate_judge` says what each is worth with it. Measured and left out, as
-they changed nothing: linkage heights and random walks between groups, gaps and ranks, local patch distances
-at 64 pixels, learned "same source" of two groups; with the metric, a second judge that sees how the first's
-log odds are spread over the set and which neighbours cross each cut (at .8 % thrown out .35 left in for .34),
-absolute distances where domains, not kinds, vary equally (.40 for .41 at 1 %), trees beside the judge (.40),
-18 more domains painted by rule, from noise to mosaics, to learn from (.36 for .34: worse), and 28 real ones (a
-judge that throws out half as much on what it has not seen, but leaves more in: pipelines/README.md).
+Ours, after trials on 22 domains, whole families left out: k-means groups of about 50 samples are nearly pure
+on almost every set, so that all members of a group are judged together. Descriptors of single samples find
+scattered outliers, which groups cannot (AUROC .943 to .976). Without the absolute ones, outliers left in
+where 2 % of the inliers are thrown out rose from .38 to .53. All this was measured before `features.metric`,
+which brought more than any descriptor; `pipelines.ablate_judge` measures what each is worth with it. Measured
+and left out, as they changed nothing: linkage heights and random walks between groups, gaps and ranks, local
+patch distances at 64 pixels, learned "same source" of two groups; with the metric, a second judge that sees
+how the first's log odds are spread over the set and which neighbours cross each cut (at .8 % thrown out .35
+left in for .34), absolute distances where domains, not kinds, vary equally (.40 for .41 at 1 %), trees beside
+the judge (.40), 18 more domains painted by rule, from noise to mosaics, to learn from (.36 for .34: worse),
+and 28 real ones (a judge that throws out half as much on what it has not seen, but leaves more in:
+pipelines/README.md).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Floats = NDArray[np.float64]
 
 
 class Evidence(NamedTuple):
-    """What a fit keeps to describe any sample; its call gives the descriptors."""
+    """What a fit keeps to describe any sample. A call computes the descriptors."""
 
     view: JointView
     ellipsoids: tuple[Ellipsoid, ...]
@@ -50,16 +51,16 @@ class Evidence(NamedTuple):
     reference: NDArray[np.float32]
     """(R, d) training samples in the joint view; neighbours are found among them."""
     in_core: NDArray[np.bool_]
-    """(R,) whether each belongs to the core."""
+    """(R,) whether each is in the core."""
     nats: NDArray[np.float64]
-    """(R,) its distance from the majority."""
+    """(R,) log squared distance of each from the majority."""
     usual_neighbour: float
-    """Median log distance of the set's samples to their fifth neighbour."""
+    """Median log distance of the training samples to their fifth neighbour."""
     group_table: Floats
     """(G, columns) descriptors of the groups and of the set."""
 
     def __call__(self, views: Views) -> Floats:
-        """(N, columns) of samples, learned from or new, by their ``views``, each (N, d)."""
+        """(N, columns) descriptors of training or new samples, from their ``views``, each (N, d)."""
         z = self.view(views)
         distances = [e(part) for e, part in zip(self.ellipsoids, _parts(self.view, z), strict=True)]
         table = _of_samples(self, views, z, distances, _neighbours(self, z))
@@ -71,11 +72,11 @@ class Evidence(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """The evidence of a training set of N samples."""
+    """The evidence and the descriptors of a training set of N samples."""
 
     evidence: Evidence
     table: Floats
-    """(N, columns), as the call of ``evidence`` gives it of the same samples."""
+    """(N, columns) descriptors, as a call of ``evidence`` computes them for the same samples."""
     groups: NDArray[np.int64]
     """(N,)."""
     vectors: NDArray[np.float32]
@@ -83,7 +84,7 @@ class Gathered(NamedTuple):
 
 
 def names_of(views: int) -> list[str]:
-    """The columns of descriptors made of so many views."""
+    """Names of the columns of descriptors, for this number of views."""
     lenses = ["joint", *(f"view {i}" for i in range(views))]
     sample = [f"{kind} {lens}" for lens in lenses for kind in ("spreads", "nats")]
     sample += [f"absolute view {i}" for i in range(views)]
@@ -113,7 +114,7 @@ FALLING = ("neighbours in core", "core", "mass", "borders")
 
 
 def direction_of(name: str) -> int:
-    """1 where more of a descriptor is never less suspicious, -1 the other way, 0 where sense says nothing."""
+    """1 if a larger descriptor is never less suspicious, -1 if never more, 0 if neither is known."""
     if name.startswith(("set's", "core's")) or "dispersion" in name:
         return 0
     name = name.removeprefix("group's ")
@@ -123,7 +124,7 @@ def direction_of(name: str) -> int:
 
 
 def gather(views: Views, seed: int = 0) -> Gathered:
-    """Fit everything to the training ``views``, each (N, d), N >= 20."""
+    """Fit the evidence to the training ``views``, each (N, d), N >= 20."""
     view = JointView.fit(views, seed)
     z = view(views)
     core = find_core(z, view.parts, seed)
@@ -166,7 +167,7 @@ def _of_samples(
     distances: list[Floats],
     neighbours: tuple[Floats, Floats, Floats],
 ) -> Floats:
-    """(N, columns) of samples ``z`` in the joint view, by what `_neighbours` says of them."""
+    """(N, columns) descriptors of samples ``z`` (N, d) in the joint view, with those of `_neighbours`."""
     columns = []
     for ellipsoid, nats in zip(evidence.ellipsoids, distances, strict=True):
         columns += [nats / ellipsoid.spread, nats]
@@ -191,7 +192,7 @@ def _unit(view: NDArray[np.generic]) -> float:
 
 
 def _neighbours(evidence: Evidence, z: NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
-    """Of each sample: log distance to the fifth neighbour, the neighbours' share in the core, mean nats."""
+    """Of each sample: log distance to the fifth neighbour, neighbours' share in the core, their mean nats."""
     k = min(NEIGHBOURS, len(evidence.reference) - 1)
     # In float64: in float32 the distance of a sample to itself is not told from that to its near neighbours.
     reference = evidence.reference.astype(np.float64)
@@ -218,7 +219,7 @@ def _of_groups(
     groups: NDArray[np.int64],
     core: NDArray[np.bool_],
 ) -> Floats:
-    """(G, columns) of the groups and of the set."""
+    """(G, columns) descriptors of the groups and of the set."""
     rows = [np.flatnonzero(groups == group) for group in range(len(evidence.centroids))]
     columns = list(np.stack([np.median(table[r], 0) for r in rows]).T)
     spreads = table[:, 0]
@@ -248,7 +249,7 @@ def _others(square: Floats) -> Floats:
 
 
 def _borders(evidence: Evidence, z: NDArray[np.float32], groups: NDArray[np.int64]) -> Floats:
-    """(G,) share of each group's samples whose nearest centroid but one is almost as near as their own."""
+    """(G,) share of each group's samples whose second nearest centroid is at most 10 % farther."""
     distance = np.concatenate([cdist(b, evidence.centroids) for b in _blocks(z)])
     if distance.shape[1] < 2:
         return np.zeros(distance.shape[1])

@@ -1,15 +1,15 @@
-"""The judge: from descriptors to the probability of being an outlier. It has learned on other sets.
+"""The judge: log odds of being an outlier from descriptors, by a model that was trained on other sets.
 
-An additive model on normal scores: each descriptor goes through the quantiles that it had over the sets
-learned from, which makes it as robust as a rank, and counts with a line that may bend twice; where sense says
-that more of it is more (or less) suspicious, the line may not turn. Beside these, ten descriptors count by
-how the set and the group are otherwise (`CONTEXT`).
+An additive model of normal scores. The quantiles of a descriptor over the training sets turn it into a normal
+score, which is as robust as a rank. It enters by a line that may bend twice, and that is monotone where more
+of the descriptor must be more (or less) suspicious. The products of ten descriptors with those of the set and
+the group (`CONTEXT`) enter too.
 
 Ours. Log loss of sets whose families of domains were left out, before the views were compared in a learned
 metric: straight lines .273, of fixed direction .261, bent .245, with the context .226 (all descriptors by all
 of the set .241); boosted trees .248. Outliers left in where 2 % of the inliers are thrown out: .54, .55, .49,
 .44, (.49), .51. With the metric .198 and .35; pairs within a set, beside it, raise the mean AUROC from .925
-to .928 at the same log loss. And anyone can read it.
+to .928 at the same log loss.
 
 `pipelines.train_judge` makes judge.json from data/judge_table.npz, and that table from the suite.
 """
@@ -34,11 +34,11 @@ SCORES = ndtri(PROBABILITIES)
 BEND = 0.7
 """Normal score, on either side, where a descriptor's line may bend."""
 PENALTY = 0.03
-"""Of the squared weights, beside the mean log loss."""
+"""Weight of the squared weights in the loss, where the mean log loss has weight 1."""
 RANKING = 0.5
-"""Of the mean log loss of pairs, an outlier and an inlier of one set, by the difference of their log odds."""
+"""Weight of the mean log loss of pairs, an outlier and an inlier of a set, by their log odds' difference."""
 PAIRS = 40
-"""Of each set, at most."""
+"""Most pairs of a set."""
 KEY = (
     "spreads joint", "nats joint", "neighbours in core", "group's spreads joint",
     "group's neighbours in core", "group's separation", "group's 80 %", "group's core",
@@ -48,12 +48,12 @@ CONTEXT = (
     "group's usual separation", "set's borders", "set's 99 %", "set's size", "group's mass",
     "core's dispersion in view 0", "group's dispersion in view 0",
 )  # fmt: skip
-"""What the KEY descriptors are multiplied by."""
+"""Descriptors that the KEY descriptors are multiplied by."""
 FILE = Path(__file__).with_name("judge.json")
 
 
 class Judge(NamedTuple):
-    """Descriptors by name, and what they count."""
+    """The names of the descriptors, and the weights of the model."""
 
     names: tuple[str, ...]
     quantiles: Floats
@@ -61,14 +61,14 @@ class Judge(NamedTuple):
     weights: Floats
     """(D, 3) of its normal score, of what exceeds BEND, and of what falls below -BEND."""
     products: Floats
-    """(K, C) of the products of the KEY descriptors with the CONTEXT, of those that there are."""
+    """(K, C) of the products of KEY and CONTEXT descriptors, as far as these are among ``names``."""
     bias: float
     doubt: tuple[float, float] = (-4.0, 4.0)
-    """Nats by which the log odds of a whole set may be wrong together: 95 % of the sets that were left out
-    lie between (see `decision.rate_interval`)."""
+    """Nats by which all log odds of a set may be wrong together, for 95 % of the sets that were left out (see
+    `decision.rate_interval`)."""
 
     def __call__(self, table: Floats, names: list[str]) -> Floats:
-        """(N,) log odds of being an outlier, by a ``table`` (N, columns) whose columns are ``names``."""
+        """(N,) log odds of being an outlier, from the descriptors ``table`` (N, columns), named ``names``."""
         place = {name: i for i, name in enumerate(names)}
         terms = self._terms(table[:, [place[name] for name in self.names]])
         log_odds: Floats = terms @ np.concatenate([self.weights.T.ravel(), self.products.ravel()]) + self.bias
@@ -93,7 +93,7 @@ class Judge(NamedTuple):
         weight: Floats,
         sets: NDArray[np.integer],
     ) -> Judge:
-        """Learn from rows of many ``sets`` (M,): ``table`` (M, D), ``is_outlier`` (M,), ``weight`` (M,)."""
+        """Train on rows of many ``sets`` (M,): ``table`` (M, D), ``is_outlier`` (M,), ``weight`` (M,)."""
         # Rounded as in the file, so that ties are the same there.
         quantiles = np.array([_rounded(q) for q in np.quantile(table, PROBABILITIES, axis=0).T])
         blank = cls(tuple(names), quantiles, np.zeros((len(names), 3)), np.zeros((0, 0)), 0.0)
@@ -110,7 +110,7 @@ class Judge(NamedTuple):
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, rounded to what the table they come from can tell."""
+        """Plain values, rounded to five digits."""
         return {
             "bias": round(self.bias, 4),
             "doubt": [round(end, 3) for end in self.doubt],
@@ -136,7 +136,7 @@ class Judge(NamedTuple):
 
 
 def _normal_scores(values: Floats, quantiles: Floats) -> Floats:
-    """(N,) by linear interpolation; a value that is often the same takes the mean score of its quantiles."""
+    """(N,) by linear interpolation; equal quantiles share their mean score."""
     knots, place = np.unique(quantiles, return_inverse=True)
     return np.interp(values, knots, np.bincount(place, weights=SCORES) / np.bincount(place))
 
@@ -146,7 +146,7 @@ def _rounded(values: Floats) -> list[float]:
 
 
 def _pairs(is_outlier: NDArray[np.bool_], sets: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(P, 2) rows: an outlier, and an inlier of the same set."""
+    """(P, 2) rows: an outlier and an inlier of the same set."""
     rng, drawn = np.random.default_rng(0), [np.empty((0, 2), np.int64)]
     for one in np.unique(sets):
         outliers, inliers = (np.flatnonzero((sets == one) & (is_outlier == side)) for side in (True, False))
@@ -163,7 +163,7 @@ def _logistic(
     pairs: NDArray[np.int64],
     direction: NDArray[np.int64],
 ) -> Floats:
-    """Weights (T + 1,), the bias last, of least penalised log loss; none against its ``direction`` (T,)."""
+    """Weights (T + 1,), the bias last, of least penalised loss; ``direction`` (T,): their signs, or 0."""
     sign = np.where(positive, 1.0, -1.0)
     apart = terms[pairs[:, 0]] - terms[pairs[:, 1]]
 
@@ -187,5 +187,5 @@ def _logistic(
 
 @cache
 def learned_judge(kind: str) -> Judge:
-    """The judge that travels with the package: "images", or "any" for views of unknown units."""
+    """The judge in the package: ``kind`` is "images", or "any" for views of unknown units."""
     return Judge.from_json(json.loads(FILE.read_text(encoding="utf-8"))[kind])

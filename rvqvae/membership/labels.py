@@ -1,4 +1,4 @@
-"""Are the labels right? Confident learning on probabilities that no image had a say in itself.
+"""Find labels that are likely wrong: confident learning on out-of-fold probabilities.
 
 Source: Northcutt, Jiang and Chuang, Confident Learning, JAIR 70 (2021): the confident joint (eq. 1), its
 calibration (eq. 3), and "prune by noise rate". Ours: the probabilities are the shares of classes among the
@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 NEIGHBOURS = 10
 FEWEST = 5
-"""Images of a class whose labels are judged."""
+"""Fewest images of a class whose labels are checked."""
 MODERATE = 0.4
 """Cohen's kappa from which two raters agree moderately (Landis and Koch 1977)."""
 FENCE = 3.0
@@ -24,25 +24,25 @@ FENCE = 3.0
 
 
 class Checked(NamedTuple):
-    """What the images say of N labels."""
+    """Result of the check of N labels."""
 
     probability: NDArray[np.float64]
-    """(N,) of the own label, nan where there is none that is judged."""
+    """(N,) of the own label; nan where the label is missing or its class too small."""
     suggestion: NDArray[np.int64]
-    """(N,) the label that a likely mislabelled image looks like, -1 for the others."""
+    """(N,) the label suggested for a likely mislabelled image, -1 for the others."""
     outlying: NDArray[np.bool_]
-    """(N,) far from its own class, and not like another."""
+    """(N,) whether the image is far from its own class without being like another."""
     agreement: float
-    """Cohen's kappa between labels and what the images look like; nan without two classes."""
+    """Cohen's kappa of labels and most frequent labels among the neighbours; nan without two classes."""
 
     @property
     def telling(self) -> bool:
-        """Whether the labels are of what the images show; those of folders may be dates."""
+        """Whether the labels name what the images show: names of folders may be dates."""
         return self.agreement >= MODERATE
 
 
 def check_labels(vectors: NDArray[np.floating], labels: NDArray[np.integer]) -> Checked:
-    """Judge ``labels`` (N,), -1 for none, of images in the joint view (N, d); small classes are left out."""
+    """Check ``labels`` (N,), -1 for none, of images in the joint view (N, d); small classes are left out."""
     n = len(labels)
     checked = Checked(np.full(n, np.nan), np.full(n, -1), np.zeros(n, bool), np.nan)
     known, counts = np.unique(labels[labels >= 0], return_counts=True)
@@ -60,7 +60,7 @@ def check_labels(vectors: NDArray[np.floating], labels: NDArray[np.integer]) -> 
 
 
 def neighbour_shares(x: NDArray[np.floating], y: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
-    """(N, classes) shares of the labels ``y`` (N,) among the nearest others of each row of ``x`` (N, d)."""
+    """(N, classes) shares of labels ``y`` (N,) among the nearest neighbours of each row of ``x`` (N, d)."""
     k = min(NEIGHBOURS, len(x) - 1)
     near = NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
     shares = np.zeros((len(x), classes))
@@ -69,10 +69,11 @@ def neighbour_shares(x: NDArray[np.floating], y: NDArray[np.integer], classes: i
 
 
 def mislabelled(probability: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """(N,) which ``labels`` (N,) are likely wrong, by the out-of-fold ``probability`` (N, classes).
+    """(N,) bool: which ``labels`` (N,) are likely wrong, by the out-of-fold ``probability`` (N, classes).
 
-    A class is confident of an image from the mean probability that it gives to its own. Of the images
-    labelled i as many as are confidently j, calibrated to all labelled i, are taken, the surest first.
+    An image is confidently of class j if its probability of j is at least the mean of those labelled j. The
+    calibrated confident joint says how many images labelled i are of class j; those of largest margin are
+    taken.
     """
     rows, classes = np.arange(len(labels)), probability.shape[1]
     limits = [probability[labels == j, j].mean() if (labels == j).any() else np.inf for j in range(classes)]
@@ -92,7 +93,7 @@ def mislabelled(probability: NDArray[np.floating], labels: NDArray[np.integer]) 
 
 
 def _far(x: NDArray[np.floating], y: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """(N,) whose distance to its nearest neighbours in its own class is beyond the fence of that class."""
+    """(N,) bool: whether the distance to the neighbours in the own class is beyond that class's fence."""
     far = np.zeros(len(y), bool)
     for label in np.unique(y):
         rows = np.flatnonzero(y == label)

@@ -12,7 +12,7 @@ FOLDS = 5
 def out_of_fold(
     x: NDArray[np.floating], positive: NDArray[np.bool_], strength: float, seed: int
 ) -> NDArray[np.float64]:
-    """(N,) log odds from regressions that did not see the row."""
+    """(N,) log odds of ``positive`` (N,) by regressions on ``x`` (N, d) that were not trained on the row."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline

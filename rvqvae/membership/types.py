@@ -1,4 +1,4 @@
-"""What the codebooks know of samples, and the two sets."""
+"""The codebooks' evidence about samples, and the decision for one of the two sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class CodebookEvidence(NamedTuple):
-    """What the two codebooks know of each of N samples after an epoch; all float64 (N,), low = fits well."""
+    """Evidence of both codebooks about N samples after an epoch; all float64 (N,), lower = fits better."""
 
     inlier_distance: NDArray[np.float64]
     """Mean squared weighted distance to the inlier codebook."""
@@ -22,14 +22,14 @@ class CodebookEvidence(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """The decision over N training samples."""
+    """Log odds of N training samples, from which their sets follow."""
 
     log_odds: NDArray[np.float64]
-    """(N,) of being an outlier, nats; the sets, the scores and the probabilities all follow from it."""
+    """(N,) of being an outlier, nats."""
 
     @property
     def is_outlier(self) -> NDArray[np.bool_]:
-        """(N,) the two sets."""
+        """(N,) whether each is in the outliers' set."""
         return self.log_odds > 0
 
     @property

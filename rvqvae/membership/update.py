@@ -11,10 +11,10 @@ from rvqvae.membership.linear import FOLDS, out_of_fold
 from rvqvae.membership.types import CodebookEvidence, Membership
 
 MAX_RATIO = 2.0
-"""Most log odds that the codebooks may add to the start's: they settle what it left open, never overrule it.
+"""Largest change of the start's log odds by the codebooks: they may decide unsure samples only.
 
-Ours. Left to themselves, codebooks confirm whatever split they were trained on, and on near outliers they
-spoil a good start: with 4.0, digit 4 at rate .3 fell from AUROC .996 to .993 and T-shirts at .1 rose from
+Ours. Without a limit, codebooks confirm whatever split they were trained on, and on near outliers they spoil
+a good start: with 4.0, digit 4 at rate .3 fell from AUROC .996 to .993 and T-shirts at .1 rose from
 .954 to .962 in training but not on new images (.941), with 8 % more called outliers than there are.
 """
 
@@ -26,10 +26,10 @@ def update(
     seed: int,
     contamination: float | None = None,
 ) -> Membership:
-    """Sets of the next epoch: the warm ``start`` plus what the codebooks, trained on ``current``, say.
+    """Sets of the next epoch: the log odds of ``start`` plus the log likelihood ratio of the codebooks.
 
-    The log likelihood ratio is learned from the current sets and read out of fold. With fewer outliers than
-    folds there is nothing to learn from, and the start stands. A given ``contamination`` is kept to.
+    The ratio is learned from the ``current`` sets, which the codebooks were trained on, and read out of fold.
+    With fewer samples in a set than folds, the start is returned. A given ``contamination`` is met exactly.
     """
     outliers = int(current.is_outlier.sum())
     if min(outliers, len(current.is_outlier) - outliers) < FOLDS:
@@ -42,7 +42,7 @@ def update(
 def likelihood_ratio(
     evidence: CodebookEvidence, is_outlier: NDArray[np.bool_], seed: int
 ) -> NDArray[np.float64]:
-    """(N,) log p(evidence | outlier) / p(evidence | inlier), from a linear model that did not see the row."""
+    """(N,) log p(evidence | outlier) / p(evidence | inlier), by a linear model, out of fold."""
     return np.asarray(out_of_fold(_columns(evidence), is_outlier, 1.0, seed) - logit(is_outlier.mean()))
 
 

@@ -13,20 +13,20 @@ Views = Sequence[NDArray[np.generic]]
 COMPONENTS = 32
 """Principal components kept of each view. 64 and 128 ranked worse (measured over the suite)."""
 ROWS = 8192
-"""Samples that are projected at a time, so that no view is ever copied whole."""
+"""Samples that are projected at a time, so that no view is copied whole."""
 
 
 class JointView(NamedTuple):
     """Leading principal components of each view, scaled to unit variance in total, side by side."""
 
     means: tuple[NDArray[np.float32], ...]
-    """(d,) of each view."""
+    """(d,) mean of each view."""
     axes: tuple[NDArray[np.float32], ...]
-    """(d, k) of each view, already scaled."""
+    """(d, k) scaled components of each view."""
 
     @classmethod
     def fit(cls, views: Views, seed: int = 0) -> JointView:
-        """From training ``views``, each (N, d)."""
+        """Fit to training ``views``, each (N, d)."""
         from sklearn.decomposition import PCA
 
         means, axes = [], []
@@ -46,7 +46,7 @@ class JointView(NamedTuple):
         return [slice(begin, end) for begin, end in pairwise(ends)]
 
     def __call__(self, views: Views) -> NDArray[np.float32]:
-        """(N, k in total) of ``views``, each (N, d)."""
+        """(N, k in total) projection of ``views``, each (N, d)."""
         z = np.empty((len(views[0]), self.parts[-1].stop), np.float32)
         for view, mean, axes, columns in zip(views, self.means, self.axes, self.parts, strict=True):
             for begin in range(0, len(z), ROWS):

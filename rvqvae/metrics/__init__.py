@@ -1,5 +1,5 @@
-"""How good generated images are, from feature matrices (N, d) and, for purity, from an independent judge;
-and how well clusters match classes.
+"""Metrics of generated images, from feature matrices (N, d) or, for purity, by an independent classifier; of
+clusters against classes; and of rankings.
 
 The reference set must be clean held-out inliers. Distances depend on the feature network: call them
 "FD (features)" and "KD (features)"; FID and KID are only what InceptionV3 gives.
@@ -8,7 +8,7 @@ The reference set must be clean held-out inliers. Distances depend on the featur
 from rvqvae.metrics.clustering import clustering_accuracy, clustering_nmi
 from rvqvae.metrics.distances import frechet_distance, kernel_distance
 from rvqvae.metrics.manifold import PRDC, precision_recall_density_coverage
-from rvqvae.metrics.purity import Classifier, Judge, purity
+from rvqvae.metrics.purity import Classifier, InlierClassifier, purity
 from rvqvae.metrics.retrieval import (
     average_precision,
     mean_average_precision,
@@ -22,7 +22,7 @@ __all__ = [
     "PRDC",
     "Classifier",
     "GenerationMetrics",
-    "Judge",
+    "InlierClassifier",
     "average_precision",
     "clustering_accuracy",
     "clustering_nmi",

@@ -8,9 +8,9 @@ from rvqvae.errors import InputError
 
 
 def check_features(real: np.ndarray, generated: np.ndarray, at_least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both matrices (N, d) and (M, d), finite, with at least ``at_least`` rows each.
+    """Both matrices (N, d) and (M, d); InputError unless finite, with ``at_least`` rows each and equal d.
 
-    float32 stays as it is, for no metric needs a whole copy in float64; anything else becomes float64.
+    float32 stays float32, as no metric needs a whole copy in float64; other dtypes become float64.
     """
     checked = []
     for name, value in (("real", real), ("generated", generated)):

@@ -1,4 +1,4 @@
-"""How well a clustering matches known classes. Labels are for reporting only."""
+"""Agreement of clusters with known classes. Labels are for reporting only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rvqvae.errors import InputError
 
 
 def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """Share of samples whose cluster stands for their class, under the best one-to-one matching of both.
+    """Share of samples whose cluster is matched to their class, under the best one-to-one matching.
 
     ``labels`` and ``clusters``: (N,) of whole numbers or strings, in any numbering; their numbers may
     differ, and a cluster (or class) without a partner counts as wrong. From 1 / N to 1. The matching is
@@ -36,7 +36,7 @@ def clustering_nmi(labels: ArrayLike, clusters: ArrayLike) -> float:
 
 
 def _checked(labels: ArrayLike, clusters: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both numbered from 0."""
+    """Both as numbers from 0; InputError as in `clustering_accuracy`."""
     numbered = []
     for name, value in (("labels", labels), ("clusters", clusters)):
         array = np.asarray(value)

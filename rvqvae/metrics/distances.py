@@ -18,7 +18,7 @@ from rvqvae.errors import check_whole
 from rvqvae.metrics.checks import check_features
 
 _BLOCK = 4096
-"""Rows that are float64 at a time."""
+"""Rows that are converted to float64 at a time."""
 
 
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:

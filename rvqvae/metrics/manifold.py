@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: do two sets of features lie in each other's neighbourhoods?
+"""Precision, recall, density and coverage of generated images, by neighbourhoods of features.
 
 Precision and recall: Kynkäänniemi et al. 2019, eqs. 1-3. Density and coverage: Naeem et al. 2020,
 eqs. 4-5. A ball B(x, r) is the neighbourhood of x that reaches to its k-th nearest neighbour, itself
@@ -35,7 +35,7 @@ class PRDC(NamedTuple):
 def precision_recall_density_coverage(
     real: np.ndarray, generated: np.ndarray, k: int = 5, *, block_mib: int = 256
 ) -> PRDC:
-    """PRDC of generated (M, d) against real (N, d) features; distances are made in blocks of ``block_mib``.
+    """PRDC of generated (M, d) against real (N, d) features; distances in blocks of ``block_mib`` MiB.
 
     Memory beyond the two matrices is a few blocks. Raises InputError unless
     1 <= k < min(N, M), both have d columns and everything is finite.

@@ -1,7 +1,7 @@
-"""Purity of generated images: the share that an independent classifier calls inlier.
+"""Purity of generated images: the share that an independent classifier takes for inliers.
 
-It is trained on clean labels: only experiments with ground truth have one, and neither cleaning nor
-training may see it.
+The classifier is trained on clean labels. Only experiments with ground truth have one, and neither cleaning
+nor training may use it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch.nn import functional as F
 
 from rvqvae.errors import InputError, check_whole
 
-_SIZE = 32  # pixels the judge looks at
+_SIZE = 32  # pixels of the classifier's input
 _BATCH = 128  # of all kinds together
 
 
 class Classifier:
     """Small convolutional classifier of K kinds of images.
 
-    Images are shifted, dimmed, blurred and made noisy at random while it learns, since generated images are
-    blurred and must be judged by what they show.
+    Training images are shifted, dimmed, blurred and made noisy at random. Ours: generated images are blurred,
+    and must be classified by their content.
     """
 
     def __init__(self, network: nn.Module, channels: int) -> None:
@@ -32,9 +32,9 @@ class Classifier:
 
     @classmethod
     def fit(cls, kinds: Sequence[np.ndarray], seed: int = 0, *, steps: int = 600) -> Classifier:
-        """Train on clean images of each kind, uint8 (N_k, C, H, W); equal seeds, equal classifiers.
+        """Train on clean images of each kind, uint8 (N_k, C, H, W); all kinds are drawn equally often.
 
-        All kinds are drawn equally often.
+        Equal seeds give equal classifiers. Raises InputError for other dtypes and shapes.
         """
         check_whole("steps", steps, 2)
         channels = [_check(images, f"images of kind {k}") for k, images in enumerate(kinds)]
@@ -60,7 +60,7 @@ class Classifier:
 
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """(N, K) float32 of the images uint8 (N, C, H, W)."""
+        """(N, K) float32 probabilities of the kinds, of images uint8 (N, C, H, W)."""
         if _check(images, "images") != self._channels:
             raise InputError(
                 f"images have {images.shape[1]} channels: the classifier was trained on {self._channels}"
@@ -69,11 +69,11 @@ class Classifier:
         return torch.cat(parts).softmax(1).numpy()
 
 
-class Judge:
+class InlierClassifier:
     """`Classifier` of inliers against outliers.
 
-    >>> judge = Judge.fit(inliers, outliers)                # doctest: +SKIP
-    >>> judge.test(held_out_inliers, held_out_outliers)     # doctest: +SKIP
+    >>> classifier = InlierClassifier.fit(inliers, outliers)     # doctest: +SKIP
+    >>> classifier.test(held_out_inliers, held_out_outliers)     # doctest: +SKIP
     0.0005
     """
 
@@ -83,12 +83,14 @@ class Judge:
         """Balanced error on the held-out images last given to `test`; None before."""
 
     @classmethod
-    def fit(cls, inliers: np.ndarray, outliers: np.ndarray, seed: int = 0, *, steps: int = 600) -> Judge:
+    def fit(
+        cls, inliers: np.ndarray, outliers: np.ndarray, seed: int = 0, *, steps: int = 600
+    ) -> InlierClassifier:
         """Train on labelled clean images, uint8 (N, C, H, W) and (M, C, H, W)."""
         return cls(Classifier.fit([outliers, inliers], seed, steps=steps))
 
     def predict_inlier(self, images: np.ndarray) -> np.ndarray:
-        """(N,) bool: which of the images uint8 (N, C, H, W) show an inlier."""
+        """(N,) bool: whether each of the images uint8 (N, C, H, W) is taken for an inlier."""
         return self.classifier.probabilities(images)[:, 1] > 0.5
 
     def test(self, inliers: np.ndarray, outliers: np.ndarray) -> float:
@@ -99,9 +101,9 @@ class Judge:
         return self.error
 
 
-def purity(judge: Judge, samples: np.ndarray) -> float:
-    """Share of the samples, uint8 (N, C, H, W), that the judge calls inlier; report its ``error`` as well."""
-    return float(judge.predict_inlier(samples).mean())
+def purity(classifier: InlierClassifier, samples: np.ndarray) -> float:
+    """Share of the samples, uint8 (N, C, H, W), taken for inliers; report the classifier's ``error`` too."""
+    return float(classifier.predict_inlier(samples).mean())
 
 
 def _network(channels: int, kinds: int) -> nn.Module:
@@ -141,6 +143,6 @@ def _check(images: np.ndarray, name: str) -> int:
     """Number of channels of images uint8 (N, C, H, W)."""
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise InputError(
-            f"{name} are {images.dtype} {images.shape}: the judge needs uint8 (N, C, H, W), none 0"
+            f"{name} are {images.dtype} {images.shape}: the classifier needs uint8 (N, C, H, W), none 0"
         )
     return int(images.shape[1])

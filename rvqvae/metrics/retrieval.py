@@ -1,8 +1,8 @@
-"""How good a ranking is, from distances (Q, N) of queries to a gallery and from what is relevant.
+"""Metrics of rankings, from distances (Q, N) of queries to a gallery and flags of what is relevant.
 
-Codes of a few bits give many equal distances. Every measure here is the expectation over all orders of
-equally near items (McSherry and Najork 2008): it does not depend on the order in which the gallery is stored,
-nor does it favour the relevant ones. Without ties it is the ordinary measure.
+Codes of a few bits give many equal distances. Every metric here is the expectation over all orders of
+equally near items (McSherry and Najork 2008): it neither depends on the order of the gallery nor favours
+relevant items. Without ties it is the ordinary metric.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _hits(distances: NDArray[np.float64], relevant: Relevant, k: int) -> float:
 
 
 def _ties(sorted_: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For each place the first place of its tie, and how many the tie holds."""
+    """For each place, the first place of its tie and the number of items in the tie."""
     first = np.flatnonzero(np.concatenate([[True], sorted_[1:] != sorted_[:-1]]))
     size = np.diff(np.append(first, len(sorted_)))
     return np.repeat(first, size), np.repeat(size, size)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rvqvae.config import PriorConfig
 from rvqvae.priors import GatedPixelCNN, fit_prior
-from rvqvae.priors.training import Report
+from rvqvae.progress import OnEpoch
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 
 GROUP = 35
@@ -26,7 +26,7 @@ def fit_code_prior(
     *,
     seed: int,
     weights: ArrayLike | None = None,
-    report: Report | None = None,
+    on_epoch: OnEpoch | None = None,
     device: torch.device | str | None = None,
 ) -> GatedPixelCNN:
     """A prior over grids of inlier ``codes`` (N, h, w), each counting by ``weights`` (N,): a mixture.
@@ -41,7 +41,7 @@ def fit_code_prior(
     labels = code_groups(model, codes, groups, seed) if groups > 1 else None
     return fit_prior(
         codes, model.config.inlier_codes, config, seed=seed, weights=weights, labels=labels,
-        n_classes=groups if groups > 1 else 0, codewords=model.inlier_codebook.codewords, report=report,
+        n_classes=groups if groups > 1 else 0, codewords=model.inlier_codebook.codewords, on_epoch=on_epoch,
         device=device,
     )  # fmt: skip
 

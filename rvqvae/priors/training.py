@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -13,9 +11,7 @@ from rvqvae.devices import bfloat16_pays
 from rvqvae.errors import InputError
 from rvqvae.optimization import Loop
 from rvqvae.priors.pixelcnn import GatedPixelCNN
-
-Report = Callable[[int, dict[str, float]], None]
-"""Called after every epoch with its number, from 0, and its means."""
+from rvqvae.progress import OnEpoch
 
 
 def fit_prior(
@@ -28,7 +24,7 @@ def fit_prior(
     labels: Tensor | ArrayLike | None = None,
     n_classes: int = 0,
     codewords: Tensor | None = None,
-    report: Report | None = None,
+    on_epoch: OnEpoch | None = None,
     device: torch.device | str | None = None,
 ) -> GatedPixelCNN:
     """A prior trained on ``codes`` (N, H, W) integer, in evaluation mode, by AdamW and one cycle.
@@ -36,7 +32,7 @@ def fit_prior(
     ``weights`` (N,) >= 0: how much each grid counts; grids of weight zero are left out.
     ``labels`` (N,) integer below ``n_classes``: classes to condition on.
     ``codewords`` (n_codes, D) float: where codes lie, from which they start (`GatedPixelCNN.start_from`).
-    ``report(epoch, metrics)``: ``nats_per_position`` (weighted mean over the epoch, dropout on).
+    ``on_epoch(epoch, metrics)``: ``nats_per_position`` (weighted mean over the epoch, dropout on).
     ``device``: by default where ``codes`` lie. The global random state is untouched.
 
     Raises InputError for bad codes, weights or labels, for fewer than 2 grids, and for a loss that is
@@ -64,7 +60,7 @@ def fit_prior(
         model.grid_shape = codes.shape[1:]
         if labels is not None:
             model.class_share.copy_(torch.bincount(labels, importance, n_classes) / importance.sum())
-        _train(model, codes, labels, importance / importance.mean(), seed, report)
+        _train(model, codes, labels, importance / importance.mean(), seed, on_epoch)
     return model.eval()
 
 
@@ -86,7 +82,7 @@ def _train(
     labels: Tensor | None,
     importance: Tensor,
     seed: int,
-    report: Report | None,
+    on_epoch: OnEpoch | None,
 ) -> None:
     """Minimise the weighted nats per position; ``importance`` (N,) has mean 1."""
     config, positions = model.config, codes[0].numel()
@@ -104,5 +100,5 @@ def _train(
                 log_prob = model.log_prob(codes[chosen], None if labels is None else labels[chosen])
             loop.step({"loss": -(importance[chosen] * log_prob).mean() / positions})
         terms = loop.means()
-        if report is not None:
-            report(epoch, {"nats_per_position": terms["loss"]})
+        if on_epoch is not None:
+            on_epoch(epoch + 1, {"nats_per_position": terms["loss"]})

@@ -1,8 +1,7 @@
-"""Experiment tracking: every run on disk, and in MLflow wherever that is possible.
+"""Experiment tracking: every run on disk, and in MLflow if it can be reached.
 
-Imports mlflow only when a run starts. A run keeps ``run.json``,
-``params.json``, ``metrics.jsonl`` and its artifacts in its own directory whatever happens to the
-server; the first failure of MLflow is said once, and the run goes on without it.
+A run always keeps ``run.json``, ``params.json``, ``metrics.jsonl`` and its artifacts in its own directory. At
+the first failure of MLflow it warns once and continues without. mlflow is imported only when a run starts.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _METRICS_PER_BATCH = 1000
 
 
 class TrackingWarning(UserWarning):
-    """MLflow is out of reach; results are kept on disk only."""
+    """MLflow cannot be reached; results are kept on disk only."""
 
 
 class Tracker:
@@ -95,7 +94,7 @@ class Tracker:
         )
 
     def metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
-        """Report numbers, in one call for all of them; None is a value that is not available."""
+        """Log numbers, all in one call; None is a value that is not available."""
         numbers = {key: None if value is None else float(value) for key, value in values.items()}
         now = time.time()
         line: dict[str, Any] = {} if step is None else {"step": step}
@@ -119,7 +118,7 @@ class Tracker:
         self._send(log)
 
     def artifact(self, path: str | Path, folder: str = "") -> Path:
-        """Keep a file or a folder with the run; returns where it lies in the run's directory."""
+        """Keep a file or a folder with the run; return its path in the run's directory."""
         source = Path(path).absolute()
         if not source.exists():
             raise FileNotFoundError(f"no such artifact: {path}")
@@ -192,7 +191,7 @@ class Tracker:
         return str(run.info.run_id)
 
     def _unfinished(self) -> dict[str, Any] | None:
-        """The record of a run that was cut short here, had the same parameters and went to the same store."""
+        """The record of an unfinished run in this directory, of the same parameters and store, or None."""
         try:
             record = json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
             params = json.loads((self.directory / "params.json").read_text(encoding="utf-8"))
@@ -222,7 +221,7 @@ class _Store:
     def __init__(self, experiment: str, directory: Path, enabled: bool) -> None:
         self.directory = directory
         self.uri: str | None = None
-        """Where the runs go, without a user's name and password."""
+        """URI of the store, without user name and password."""
         self.experiment_id = ""
         self._experiment = experiment
         self._client: MlflowClient | None = None
@@ -230,7 +229,7 @@ class _Store:
         self._lock = threading.Lock()
 
     def connect(self) -> None:
-        """Find the server and the experiment, the first time that this is called."""
+        """Find the server and the experiment, at the first call only."""
         if self._untried:
             self._untried = False
             try:
@@ -277,7 +276,7 @@ class _Store:
             return self._enter(mlflow.MlflowClient(self.uri), (home / "mlartifacts").as_uri())
 
     def _enter(self, client: MlflowClient, artifacts: str | None) -> MlflowClient:
-        """Find the experiment, or make it."""
+        """Find or create the experiment."""
         from mlflow.exceptions import MlflowException
 
         found = client.get_experiment_by_name(self._experiment)
@@ -312,10 +311,10 @@ def log_model(folder: str | Path, name: str = "rvqvae", *, registered_model_name
     """
     if find_spec("mlflow") is None:
         raise InputError("mlflow is not installed: install the extra rvqvae[mlflow]")
-    from rvqvae.commands.read import model_folder
+    from rvqvae.commands.read import find_model
     from rvqvae.tracking.serving import load_served
 
-    served = load_served(model_folder(folder))
+    served = load_served(find_model(folder))
     _set_defaults(_DISCREET)
     import mlflow
 
@@ -348,7 +347,7 @@ def _set_defaults(defaults: Mapping[str, str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the deprecations inside MLflow and what it imports: the user cannot act on them."""
+    """Silence deprecation warnings of MLflow and its imports, on which the user cannot act."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

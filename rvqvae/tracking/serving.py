@@ -1,6 +1,6 @@
-"""A saved model as MLflow calls it: arrays in, a table out.
+"""A saved model behind MLflow's interface: arrays in, a table out.
 
-The loader of what `rvqvae.tracking.runs.log_model` logs; it reads no pickle, and imports mlflow only to
+It loads the models that `rvqvae.tracking.runs.log_model` logs, reads no pickle, and imports mlflow only to
 refuse a request.
 """
 
@@ -22,16 +22,16 @@ from rvqvae.io.arrays import MIN_SIDE, axes_of, from_nchw
 
 
 class ServedModel:
-    """Scores what a client sends."""
+    """Scores the samples that a client sends."""
 
     def __init__(self, model: RobustVQVAE) -> None:
         self.model = model
 
     def predict(self, model_input: ArrayLike) -> pd.DataFrame:
-        """score (higher is more normal), outlier_probability and is_outlier, a row for each sample.
+        """A row for each sample: score (higher is more normal), outlier_probability and is_outlier.
 
-        Of a model of images: whole numbers from 0 to 255, (N,H,W), (N,H,W,3) or (N,1|3,H,W), of any size;
-        they are resized, and made grey or coloured, to what the model was trained on. InputError for others.
+        A model of images takes whole numbers from 0 to 255, (N,H,W), (N,H,W,3) or (N,1|3,H,W), of any size,
+        and resizes and converts them to the form of its training data. Raises InputError for other input.
         """
         matrix = self.model.layout_ == "vectors"
         scores = self.model.score_samples(model_input if matrix else self._images(model_input))
@@ -117,5 +117,5 @@ class _Guarded(ServedModel):
 
 
 def _load_pyfunc(folder: str) -> ServedModel:
-    """What MLflow looks for."""
+    """MLflow's entry point."""
     return _Guarded(RobustVQVAE.load(folder))

@@ -82,7 +82,7 @@ def codebook_scores(model: TwoCodebookVQVAE, samples: Samples) -> CodebookScores
     )
 
 
-def evidence(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> CodebookEvidence:
+def codebook_evidence(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> CodebookEvidence:
     """Of the N training samples, whose sets are ``is_outlier`` (N,); each is counted out of its own."""
     own, surprises = torch.as_tensor(is_outlier), []
     for codes, members, size in zip(scores.codes, (~own, own), scores.sizes, strict=True):

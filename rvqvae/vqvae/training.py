@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +16,10 @@ from rvqvae.errors import InputError
 from rvqvae.features.perceptual import perceptual_loss
 from rvqvae.membership import Membership, literal_split, update
 from rvqvae.optimization import Checkpoint, Loop, generator_of
-from rvqvae.vqvae.inference import codebook_scores, evidence, reconstruction_errors
+from rvqvae.progress import OnEpoch
+from rvqvae.vqvae.inference import codebook_evidence, codebook_scores, reconstruction_errors
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.networks import to_float
-
-Report = Callable[[int, dict[str, float]], None]
-"""Called after every epoch with its number, from 1, and its metrics."""
 
 STATE_FORMAT = 6
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
@@ -52,7 +49,7 @@ def fit(
     start: Membership | None = None,
     contamination: float | None = None,
     directory: Path | None = None,
-    report: Report | None = None,
+    on_epoch: OnEpoch | None = None,
     device: torch.device | str = "cpu",
 ) -> Fitted:
     """Train on ``samples``: uint8 (N, C, H, W) or float (N, d).
@@ -94,12 +91,12 @@ def fit(
             if train_config.membership == "literal":
                 membership = literal_split(reconstruction_errors(model, data), contamination)
             elif train_config.membership == "robust" and due:
-                known = evidence(codebook_scores(model, data), membership.is_outlier)
+                known = codebook_evidence(codebook_scores(model, data), membership.is_outlier)
                 membership = update(start, membership, known, seed, contamination)
         _update_codebooks(model, data, membership.is_outlier, generator_of(seed, epoch, 1))
         kept.add(_epoch_metrics(model, terms, before, membership), torch.as_tensor(membership.log_odds))
-        if report:
-            report(epoch, kept.history[-1])
+        if on_epoch:
+            on_epoch(epoch, kept.history[-1])
     return Fitted(model.eval(), membership, kept.history)
 
 
