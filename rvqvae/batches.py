@@ -1,4 +1,4 @@
-"""One loop over the samples of a set for everything that a network makes of them."""
+"""The one loop that applies a network to the samples of a set."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def map_batches(n: int, batch_size: int, work: Callable[[slice], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """``work`` on ``n`` samples, ``batch_size`` at a time; its tensors whole, by sample, on the CPU.
+    """Apply ``work`` to ``n`` samples, ``batch_size`` at a time; return its tensors (n, ...) on the CPU.
 
-    ``work`` takes the rows of a batch and returns tensors with one row for each. Empty for ``n`` = 0.
+    ``work`` takes the rows of a batch and returns tensors with a row for each. For ``n`` = 0 it returns ().
     """
     whole: tuple[Tensor, ...] = ()
     for begin in range(0, n, batch_size):

@@ -98,7 +98,7 @@ class TrainConfig:
     perceptual: float = 2.0
     """Weight of the perceptual loss beside the squared error, both relative (images only)."""
     membership: Literal["robust", "literal", "all"] = "robust"
-    """Who decides the sets: our rule, the abstract's (reconstruction error), or nobody (plain VQ-VAE)."""
+    """Rule of the sets: ours, the abstract's (reconstruction error), or one set of all (plain VQ-VAE)."""
 
     def __post_init__(self) -> None:
         check_whole("epochs", self.epochs, 1)

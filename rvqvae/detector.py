@@ -1,4 +1,4 @@
-"""Who belongs: from samples to their views, groups, log odds, a decision and a verdict.
+"""Decide who belongs: from samples to their views, groups, log odds, sets and a verdict.
 
 No network is trained here. Ours: the two codebooks' evidence does not enter the scores. Bounded to 2 nats, so
 as not to spoil a good start, it changed nothing that could be measured, and cost most of the time.
@@ -40,39 +40,39 @@ BLOCK = 4096
 LEARN = 50_000
 """Samples that are learned from, drawn at random from larger sets; the others are scored by the result."""
 STANDS_OUT = 0.9
-"""Share of the samples that a foreign one must rank above, to be among the first that are looked at."""
+"""Share of the samples that a foreign one must rank above, to be reviewed among the first."""
 
 
 class Judged(NamedTuple):
-    """What a scorer says of N samples."""
+    """Log odds, groups and vectors of N samples."""
 
     log_odds: NDArray[np.float64]
     """(N,) of being an outlier."""
     groups: NDArray[np.int64]
-    """(N,) the group of each."""
+    """(N,) group of each."""
     vectors: NDArray[np.float32]
-    """(N, d) the samples in the joint view, by which they are compared."""
+    """(N, d) joint view of the samples, in which they are compared."""
 
 
 class Scorer(NamedTuple):
-    """All that it takes to score a sample."""
+    """The fitted parts that score a sample."""
 
     backbone: Backbone
     evidence: Evidence
     device: str = "cpu"
 
     def __call__(self, samples: Samples) -> Judged:
-        """Of N samples, a block of them at a time."""
+        """Score N samples, a block at a time."""
         parts = [self._block(samples[i : i + BLOCK]) for i in range(0, len(samples), BLOCK)]
         return Judged(*map(np.concatenate, zip(*parts, strict=True)))
 
     def vectors(self, samples: Samples) -> NDArray[np.float32]:
-        """(N, d) the samples in the joint view."""
+        """(N, d) joint view of the samples."""
         return self.evidence.view(views_of(samples, self.backbone, self.device))
 
     @property
     def judge(self) -> Judge:
-        """The judge that travels with the package, for these views."""
+        """The judge in the package for these views."""
         known = self.backbone == DEFAULT and len(self.evidence.view.axes) > 1
         return learned_judge("images" if known else "any")
 
@@ -84,18 +84,18 @@ class Scorer(NamedTuple):
 
 
 class Detected(NamedTuple):
-    """A scorer and what it says of all samples, as `Judged`."""
+    """Result of `detect`."""
 
     scorer: Scorer
     judged: Judged
     learned: NDArray[np.int64]
-    """Rows of the samples that were learned from, sorted; all, unless there are more than LEARN."""
+    """Sorted rows of the samples that the fit used: all, or LEARN drawn at random."""
     cut: float
     """Log odds above which a sample is an outlier."""
     interval: Interval
     """95 % interval of the contamination."""
     seen: float
-    """Share of planted foreign samples that stand out."""
+    """Share of the planted foreign samples that stand out."""
 
     @property
     def verdict(self) -> Verdict:
@@ -153,7 +153,7 @@ def drawn(n: int, most: int, seed: int) -> NDArray[np.int64]:
 def views_of(
     samples: Samples, backbone: Backbone, device: torch.device | str = "cpu"
 ) -> list[NDArray[np.generic]]:
-    """What membership compares samples by; of vectors, the vectors themselves."""
+    """The views of samples, each (N, d), that membership compares; vectors are their own view."""
     if samples.ndim != 4:
         return [samples]
     views = extract_views(samples, backbone, device=device)
@@ -163,7 +163,7 @@ def views_of(
 def _of_all(
     samples: Samples, learned: NDArray[np.int64], own: Judged, scorer: Scorer, tell: Progress
 ) -> Judged:
-    """What ``scorer`` says of the samples that were not learned from, with those that were."""
+    """The ``learned`` rows as in ``own``, and all others by ``scorer``."""
     n, width = len(samples), own.vectors.shape[1]
     judged = Judged(np.empty(n), np.empty(n, np.int64), np.empty((n, width), np.float32))
     others = np.delete(np.arange(len(samples)), learned)
@@ -181,9 +181,9 @@ def _fill(whole: Judged, rows: NDArray[np.int64], part: Judged) -> None:
 
 
 def _seen(scorer: Scorer, samples: Samples, log_odds: NDArray[np.float64], seed: int) -> float:
-    """The share of planted foreign samples that ``scorer`` would rank above STANDS_OUT of all samples.
+    """The share of planted foreign samples that ``scorer`` ranks above STANDS_OUT of all samples.
 
-    Of vectors, the plants are samples whose columns were shuffled each on its own and stretched threefold.
+    For vectors, the planted samples have independently shuffled columns, three times as far from the median.
     """
     if samples.ndim == 4:
         plants = draw_plants(samples.shape[1:], seed)
@@ -200,7 +200,7 @@ VARIETY = "nothing can be told from them; keep one of each, then fit again"
 
 
 def _check(samples: Samples) -> None:
-    """More than half identical make every median, hence every distance, collapse."""
+    """InputError for too few or non-finite samples, or more than half equal ones: medians would be zero."""
     n = len(samples)
     if n < 2:
         raise InputError(f"n_samples={n} is too few to tell a majority: give at least 2, better 100 or more")

@@ -1,4 +1,4 @@
-"""`RobustVQVAE`: all of it as a scikit-learn estimator, for arrays of images and matrices of features."""
+"""`RobustVQVAE`: the method as a scikit-learn estimator, for arrays of images and matrices of features."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         return self
 
     def fit_predict(self, X: ArrayLike, y: object = None, **_: object) -> NDArray[np.int64]:
-        """(N,) +1 for inliers, -1 for outliers, of the data that it learns from; they are looked at once."""
+        """Fit; (N,) +1 for inliers and -1 for outliers of the training data, which are scored only once."""
         return np.where(self.fit(X).inlier_mask_, 1, -1)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:

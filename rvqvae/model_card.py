@@ -1,4 +1,4 @@
-"""What a model folder says of itself to people: README.md, a model card (Mitchell et al. 2019)."""
+"""The README.md of a model folder: a model card (Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAME = "README.md"
 
 
 class Card(NamedTuple):
-    """What is known of a fitted model."""
+    """The content of the card of a fitted model."""
 
     name: str
-    """As it is imported, with the module."""
+    """Its class, with the module that it is imported from."""
     what: str
     """What it does, in a sentence."""
     shape: tuple[int, ...]
@@ -29,17 +29,17 @@ class Card(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what computes the results."""
+    """Versions of Python and of the packages that compute the results."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """README.md in the folder of the model."""
+    """Write README.md into the folder of the model."""
     write_atomically(folder / NAME, card_text(card).encode())
 
 
 def card_text(card: Card) -> str:
-    """Markdown: use, data, more sections, parameters, versions."""
+    """The card as Markdown: use, data, more sections, parameters, versions."""
     images = f"images of {' x '.join(map(str, card.shape))} (channels, height, width)"
     kind = images if len(card.shape) == 3 else f"vectors of {card.shape[0]:,} numbers"
     sections = {

@@ -121,7 +121,7 @@ class Checkpoint:
             self.history, self.also = state["history"], state.get("also")
 
     def add(self, terms: dict[str, float], also: Tensor | None = None) -> None:
-        """An epoch is done."""
+        """Add the mean ``terms`` of an epoch to the history, and write all to the disk."""
         self.history.append(terms)
         if self.path is not None:
             state = {"network": self.network.state_dict(), "loop": self.loop.state_dict(), "also": also}

@@ -1,4 +1,4 @@
-"""What a saved `RobustVQVAE` keeps, as arrays and facts."""
+"""Save and restore a `RobustVQVAE` as arrays and facts."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Arrays = dict[str, Tensor]
 
 
 class Codes(NamedTuple):
-    """What the prior is fitted to when somebody first samples."""
+    """Training data of the prior, which the first `sample` fits."""
 
     grids: Tensor
     """(M, h, w) int16 inlier codes of the inliers."""
     weights: Tensor
-    """(M,) float64, what each counts."""
+    """(M,) float64 weight of each."""
 
 
 class StoredDetector(NamedTuple):
-    """What a fit leaves to score and to sample by."""
+    """The fitted parts that score and sample."""
 
     scorer: Scorer
     model: TwoCodebookVQVAE | None
@@ -82,7 +82,7 @@ def store_detector(
 
 
 def restore_detector(stored: Stored, shape: tuple[int, ...], device: str = "cpu") -> StoredDetector:
-    """What `store_detector` stored, of samples of ``shape``. Raises any error for what is damaged."""
+    """The inverse of `store_detector`, for samples of ``shape``. Raises any error if it is damaged."""
     arrays, facts = stored
     model = None if facts["model"] is None else _model(arrays, facts, shape).to(device).eval()
     prior = (

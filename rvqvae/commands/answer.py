@@ -49,10 +49,10 @@ class Settled(NamedTuple):
 def settle(
     source: Source, out: Path, answers: str | Path | None, ask: bool = False, progress: Progress = silent
 ) -> Settled:
-    """Learn from the ``answers`` file and what is typed, and apply it to the results in ``out``.
+    """Learn from the ``answers`` file and from typed answers, and update the results in ``out``.
 
-    Nothing is trained, and of the ``source`` only what is asked about is read. InputError for a damaged file,
-    and for answers about another run.
+    Nothing is trained, and only images that are asked about are read from ``source``. Raises InputError for a
+    damaged file and for answers about another run.
     """
     model, side = load_model(out)
     rows = read_manifest(out / "manifest.csv")
@@ -103,13 +103,13 @@ def settle(
 
 
 def answer_counts(model: RobustVQVAE) -> dict[str, int]:
-    """What summary.json says of answers."""
+    """Numbers of answers, for summary.json."""
     images = sum(isinstance(key, int) for key in model.answers_)
     return {"groups": len(model.answers_) - images, "images": images}
 
 
 def learn_from(model: Asking, path: str | Path, names: Sequence[str]) -> list[str]:
-    """Let a model learn from a reviewed manifest of its samples; return what must be said of it."""
+    """Let a model learn from a reviewed manifest of its samples; return warnings."""
     read, confirmed, notes = read_answers(path, model.inquiry_.run, names)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -123,10 +123,9 @@ def learn_from(model: Asking, path: str | Path, names: Sequence[str]) -> list[st
 def read_answers(
     path: str | Path, run: str, names: Sequence[str]
 ) -> tuple[dict[Key, Said], set[str], list[str]]:
-    """The answers in a reviewed manifest, about a run whose samples have these ``names``.
+    """Answers in a reviewed manifest about ``run``, whose samples have these ``names``.
 
-    Also which of them, about groups, were confirmed, and what lines contradict each other.
-
+    Returns the answers, the ids of groups that were confirmed, and warnings about contradicting lines. Raises
     InputError, with the line, for a missing column, another run, an answer that is none, or an unknown file.
     """
     table = read_table(path, COLUMNS, "give the reviewed.csv that the page exports")

@@ -204,7 +204,7 @@ def _load(text: str) -> Any:
 
 
 def _plain(error: ArgumentError) -> InputError:
-    """What jsonargparse says of a value, without its types."""
+    """The message of jsonargparse, without its types."""
     message = str(error)
     key = re.search(r'Parser key "(.+?)":', message)
     value = re.search(r"Given value: (.*)", message)

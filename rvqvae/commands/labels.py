@@ -19,8 +19,8 @@ def label_issues(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Fields to change, by index of ``rows``, whose images lie at ``vectors`` (N, d).
 
-    Labels that nobody ``given`` are folders, which need not be classes: they are judged only if images of one
-    look alike.
+    If they were not ``given`` by the user, labels are names of folders, which need not be classes: they are
+    checked only if images of one folder look alike.
     """
     names = sorted({row.label for row in rows if row.label})
     numbers = {name: number for number, name in enumerate(names)} | {"": -1}

@@ -96,7 +96,7 @@ def read_for_fit(
             f"{place} holds {len(found.rows)} different readable images, too few to learn from: give at "
             f"least {MIN_IMAGES}, better some 600"
         )
-    # Open for writing, which nobody does: torch warns of arrays that it may not write to.
+    # Writable, though nothing is written: torch warns of read-only arrays.
     return found._replace(images=np.load(store, mmap_mode="r+"))
 
 
@@ -113,12 +113,12 @@ def status_counts(entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def issue_counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
-    """What summary.json says of images with faults: how many of each kind."""
+    """Number of images of each kind of issue, for summary.json."""
     return {"issues": dict(Counter(kind for row in rows if row.issues for kind in row.issues.split("; ")))}
 
 
 def account_of(found: Inventory) -> dict[str, Any]:
-    """What summary.json says of images of more than 8 bits, and of files that are no images."""
+    """Facts for summary.json about images of more than 8 bits and files that are not images."""
     return {
         "levels": found.side.levels,
         "reduced_to_8_bits": found.reduced,
@@ -128,7 +128,7 @@ def account_of(found: Inventory) -> dict[str, Any]:
 
 
 def account_lines(summary: Mapping[str, Any], copied: bool = False) -> list[str]:
-    """What is said on screen of how files were read, and of those that were not, from summary.json."""
+    """Lines for the screen, from summary.json: how files were read, and which were left out."""
     lines = []
     if conflicts := summary.get("label_conflicts", 0):
         lines.append(f"{conflicts:,} images are in two classes, label conflicts: see their reason.")
@@ -147,7 +147,7 @@ def account_lines(summary: Mapping[str, Any], copied: bool = False) -> list[str]
 
 
 def model_metadata(side: Side) -> dict[str, Any]:
-    """What a saved model knows of how its images were read."""
+    """How images were read, to be saved with a model."""
     levels = {} if side.levels is None else {"levels": list(side.levels)}
     return {"size": list(side.size), "channels": side.channels} | levels
 
@@ -161,7 +161,7 @@ def find_model(path: str | Path) -> Path:
 
 
 def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tuple[RobustVQVAE, Side]:
-    """A model whose prior is fitted; where it was not, the model's folder keeps it from now on."""
+    """Load a model with its prior; fit the prior if it is missing, and save it in the model's folder."""
     estimator, side = load_model(path, device, progress)
     estimator.progress = progress
     if estimator.fit_prior():
@@ -172,7 +172,7 @@ def load_sampler(path: str | Path, device: str | None, progress: Progress) -> tu
 def load_model(
     path: str | Path, device: str | None = None, progress: Progress = silent
 ) -> tuple[RobustVQVAE, Side]:
-    """A model that `clean` or `train` saved, and how it wants its images read."""
+    """Load a model that `clean` or `train` saved, and the form in which it takes images."""
     folder = find_model(path)
     progress("model", 0, 1)  # What is imported now takes seconds.
     from rvqvae.estimator import RobustVQVAE
@@ -199,9 +199,9 @@ def read_for_model(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[Inventory]:
-    """Read every image as a model wants it, duplicates too.
+    """Read every image in the form that a model takes, duplicates too.
 
-    Meanwhile the pixels lie in a folder below `scratch`, or where the system keeps passing files.
+    Inside the block, the pixels are in a file below `scratch`, by default in the temporary folder.
     """
     with TemporaryDirectory(prefix=".rvqvae-", dir=scratch) as folder:
         store = Path(folder) / PIXELS
@@ -212,7 +212,7 @@ def read_for_model(
 
 @contextmanager
 def read_query(query: str | Path, side: Side, workers: int | None, progress: Progress) -> Iterator[Inventory]:
-    """A source, or a single image as a source of one."""
+    """Read a source, or a single image as a source of one."""
     path = Path(query)
     if not (path.is_file() and path.suffix.lower() in SUFFIXES):
         with read_for_model(path, side, None, workers, progress) as asked:

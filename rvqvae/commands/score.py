@@ -25,7 +25,7 @@ BATCH = 4096
 
 
 class Scored(NamedTuple):
-    """What a model makes of new images, and where it is written."""
+    """Counts of scored images, and where the results are written."""
 
     out: Path
     images: int
@@ -45,7 +45,7 @@ class Scored(NamedTuple):
 
 
 class ImageScores(NamedTuple):
-    """What a model says of M images."""
+    """Scores of M images."""
 
     scores: NDArray[np.float64]
     """(M,), higher is more normal."""

@@ -14,7 +14,7 @@ from rvqvae.progress import Progress, silent
 
 
 class Trained(NamedTuple):
-    """A saved model and what it makes of its training images."""
+    """A saved model, and its verdict on the training images."""
 
     out: Path
     contamination: float

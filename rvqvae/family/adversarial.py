@@ -46,7 +46,7 @@ def normalised_perceptron(widths: Sequence[int]) -> nn.Sequential:
 
 
 class Centred(nn.Module):
-    """Codes brought to the mean and variance of the prior, uniform in (-1, 1): scale gives nobody away."""
+    """Normalise codes to mean and variance of the prior, lest the discriminator tell both by their scale."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Bidirectional(Network):
     def losses(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Both players' losses at once, as each one's gradient is kept from the other's weights.
 
-        "discriminator" and "generator" are cross entropies in nats a pair, log 4 where nobody wins; the
+        "discriminator" and "generator" are cross entropies in nats a pair, log 4 at equilibrium; the
         generator's side has the labels exchanged, so that its gradient does not vanish when it loses.
         """
         z = self.prior(len(x), generator).to(x)

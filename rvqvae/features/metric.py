@@ -39,7 +39,7 @@ Views = Sequence[NDArray[np.generic]]
 
 
 class Scatter(NamedTuple):
-    """What the metric needs to know of one view, (N, d), of one domain."""
+    """Statistics of one view, (N, d), of one domain, that the metric is computed from."""
 
     mean: Floats
     """(d,)"""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rvqvae.features.efficientnet import MEAN, STD, efficientnet_lite0
 
 STAGES = 3
-"""Blocks that are looked at after the stem: to an eighth of the image's side, 40 channels."""
+"""Blocks whose outputs are compared, after the stem: down to an eighth of the side, 40 channels."""
 
 
 @lru_cache(maxsize=2)

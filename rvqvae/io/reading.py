@@ -1,7 +1,7 @@
 """Files to images, in a stream: the pixels of a source, and which of its files are damaged or duplicates.
 
-Threads do the work: Pillow lets go of the interpreter while it decodes, and on small files other processes
-cost more to start and to hear from than they save.
+Threads decode: Pillow releases the interpreter's lock meanwhile, and for small files the start of processes
+and the transfer of pixels cost more than they save.
 """
 
 from __future__ import annotations

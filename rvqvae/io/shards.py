@@ -1,6 +1,6 @@
 """Shards read in place: tar files as WebDataset has them, Parquet as Hugging Face datasets writes it.
 
-Nothing is unpacked to the disk. What a shard says of itself is not believed: sizes are bounded, links are
+Nothing is unpacked to the disk. The headers of a shard are not trusted: sizes are bounded, links are
 not followed, and damage is not mistaken for the end of a shard.
 """
 

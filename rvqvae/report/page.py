@@ -178,7 +178,7 @@ def _of_answers(said: Answers, rows: Sequence[int] | NDArray[np.int64]) -> list[
 
 
 def _of_pictures(path: Path, rows: Sequence[Row], pictures: Pictures) -> dict[str, Any]:
-    """Thumbnails, the most outlying ones first, so that what is looked at first lies together."""
+    """Thumbnails, the most outlying first, so that the first ones to be shown are in one sheet."""
     probability = np.array([rows[row].outlier_probability for row in pictures.rows], float)
     score = np.array([rows[row].score for row in pictures.rows], float)
     order = np.lexsort((score, -probability))

@@ -19,7 +19,7 @@ from rvqvae.errors import InputError
 ACROSS = 16
 """Thumbnails beside and below each other in a sheet: 256 of 64 pixels are 4 MiB when decoded."""
 INLINE = 1000
-"""Thumbnails that the page itself holds at most; more are in files, read when they are looked at."""
+"""Most thumbnails that the page itself contains; more are in files, which are read when they are shown."""
 PIXELS, MIN_SIDE, MAX_SIDE = 82e6, 64, 128
 """Of all thumbnails together, which keeps 20,000 below some 20 MB; of a thumbnail's longer side."""
 JPEG_BLOCK = 16

@@ -1,1 +1,1 @@
-"""The Robust VQ-VAE: networks, two codebooks, joint training, and what a trained model says of samples."""
+"""The Robust VQ-VAE: networks, two codebooks, joint training, and inference."""

@@ -1,4 +1,4 @@
-"""What a trained model says of samples: codes, reconstructions, and the evidence of both codebooks."""
+"""Inference of a trained model: codes, reconstructions, and the evidence of both codebooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 512
 
 
 class CodebookScores(NamedTuple):
-    """How N samples fare in both codebooks, P grid positions each; inlier codebook first."""
+    """N samples quantised by both codebooks, P grid positions each; inlier codebook first."""
 
     codes: tuple[Tensor, Tensor]
     """(N, P) int64."""
@@ -48,7 +48,7 @@ def _batch(model: TwoCodebookVQVAE, samples: Samples) -> Tensor:
 def _of_all(
     model: TwoCodebookVQVAE, samples: Samples, work: Callable[[Tensor], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
-    """What ``work`` makes of the samples, by batches in evaluation mode: each tensor whole, on the CPU."""
+    """Apply ``work`` to batches in evaluation mode; return its tensors (N, ...) on the CPU."""
     model.eval()
     return map_batches(len(samples), BATCH, lambda rows: work(_batch(model, samples[rows])))
 
@@ -65,7 +65,7 @@ def reconstruction_errors(model: TwoCodebookVQVAE, samples: Samples) -> NDArray[
 
 @torch.inference_mode()
 def codebook_scores(model: TwoCodebookVQVAE, samples: Samples) -> CodebookScores:
-    """Both codebooks quantise every sample."""
+    """Quantise every sample by both codebooks."""
     positions = model.grid[0] * model.grid[1]
 
     def both(x: Tensor) -> tuple[Tensor, ...]:
@@ -83,7 +83,7 @@ def codebook_scores(model: TwoCodebookVQVAE, samples: Samples) -> CodebookScores
 
 
 def codebook_evidence(scores: CodebookScores, is_outlier: NDArray[np.bool_]) -> CodebookEvidence:
-    """Of the N training samples, whose sets are ``is_outlier`` (N,); each is counted out of its own."""
+    """Evidence about the N training samples, whose sets are ``is_outlier`` (N,); own codes do not count."""
     own, surprises = torch.as_tensor(is_outlier), []
     for codes, members, size in zip(scores.codes, (~own, own), scores.sizes, strict=True):
         table, itself = _count(codes[members], size), members[:, None].double()
