@@ -67,23 +67,6 @@ def png_of(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def reconstruction_figure(
-    originals: Images, reconstructions: Images, marks: ArrayLike | None = None, columns: int = 16
-) -> Figure:
-    """Originals, each above its reconstruction; images that ``marks`` flags are framed."""
-    flags = _flags(marks, len(originals))
-    starts = range(0, len(originals), columns)
-    with matplotlib.rc_context(STYLE):
-        sheet = _Sheet(columns, [2] * len(starts), torch.as_tensor(originals).shape[2:])
-        for start in starts:
-            part = slice(start, start + columns)
-            pair = [_filled(images[part], columns) for images in (originals, reconstructions)]
-            axes = sheet.block(torch.cat(pair), _filled_flags([flags[part], flags[part]], columns))
-            sheet.title(axes, "original", y=0.25, bold=False)
-            sheet.title(axes, "reconstruction", y=0.75, bold=False)
-        return sheet.figure
-
-
 def generation_figure(
     rows: Mapping[str, Images],
     captions: Mapping[str, str] | None = None,
@@ -150,22 +133,18 @@ class _Sheet:
             axes.add_patch(frame)
         return axes
 
-    def title(
-        self, axes: Axes, title: str, caption: str | None = None, *, y: float | None = None, bold: bool = True
-    ) -> None:
-        """Write beside the block, ``y`` from its top (0) to its bottom (1)."""
+    def title(self, axes: Axes, title: str, caption: str | None = None) -> None:
+        """Write to the left of the block."""
         place: Any = {
             "xycoords": "axes fraction",
             "textcoords": "offset points",
             "ha": "right",
             "va": "center",
         }
-        middle = 1 - (0.5 if y is None else y)
-        weight = "bold" if bold else "normal"
         lift = 7 if caption else 0
-        axes.annotate(title, (0, middle), (-8, lift), weight=weight, **place)
+        axes.annotate(title, (0, 0.5), (-8, lift), weight="bold", **place)
         if caption:
-            axes.annotate(caption, (0, middle), (-8, -lift), color=MUTED, fontsize=8, **place)
+            axes.annotate(caption, (0, 0.5), (-8, -lift), color=MUTED, fontsize=8, **place)
 
 
 def _flags(marks: ArrayLike | None, count: int) -> NDArray[np.bool_]:
@@ -180,7 +159,3 @@ def _filled(images: Images, columns: int) -> torch.Tensor:
     tensor = torch.as_tensor(images)
     missing = -len(tensor) % columns
     return torch.cat([tensor, tensor.new_full((missing, *tensor.shape[1:]), 255)])
-
-
-def _filled_flags(parts: Sequence[NDArray[np.bool_]], columns: int) -> NDArray[np.bool_]:
-    return np.concatenate([np.pad(part, (0, -len(part) % columns)) for part in parts])

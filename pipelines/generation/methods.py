@@ -20,7 +20,7 @@ from pipelines.generation.reference import Images, Reference
 from pipelines.generation.settings import Method, Settings
 from rvqvae.config import ModelConfig, TrainConfig
 from rvqvae.contamination import Contaminated
-from rvqvae.figures import image_grid, reconstruction_figure, save_png
+from rvqvae.figures import generation_figure, image_grid, save_png
 from rvqvae.membership import Membership
 from rvqvae.priors.groups import fit_code_prior
 from rvqvae.tracking.runs import Tracker
@@ -30,7 +30,7 @@ from rvqvae.vqvae.training import Fitted, fit
 MEMBERSHIP: dict[str, Literal["robust", "literal", "all"]] = {
     "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all", "iforest": "all", "knn": "all",
 }  # fmt: skip
-SHOWN = 32  # images of a grid
+SHOWN, PAIRS = 32, 16  # images of a grid; images above their reconstructions
 Report = Callable[[dict[str, float], int], None]
 
 
@@ -136,10 +136,9 @@ def run_method(
             tracker.figure(score_histogram(membership.score, truth), "scores.png")
         row |= reference.measure(trained.samples, mixture.images[~mixture.is_outlier])
         row |= reference.measure_reconstructions(trained.fitted.model)
-    tracker.figure(
-        reconstruction_figure(data[:SHOWN], trained.reconstructions, membership.is_outlier[:SHOWN]),
-        "reconstructions.png",
-    )
+    pairs = {"original": data[:PAIRS], "reconstruction": trained.reconstructions[:PAIRS]}
+    marks = dict.fromkeys(pairs, membership.is_outlier[:PAIRS])
+    tracker.figure(generation_figure(pairs, flagged=marks), "reconstructions.png")
     tracker.figure(curves_figure(trained.fitted.history), "curves.png")
     for name, images in (("originals.png", data[:SHOWN]), ("samples.png", trained.samples[: 4 * SHOWN])):
         save_png(folder / name, image_grid(images))
