@@ -52,15 +52,6 @@ def test_lite0_is_timm_s(size):
     torch.testing.assert_close(both[:, 1280 + STYLE :], texture, atol=2e-4, rtol=1e-3)
 
 
-def test_no_command_waits_for_timm():
-    """It takes seconds to import, and only networks of other names need it."""
-    code = (
-        "import sys, numpy; from rvqvae.features.pretrained import extract_views;"
-        "extract_views(numpy.zeros((1, 1, 28, 28), numpy.uint8)); assert 'timm' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_matches_a_plain_pass():
     x = images(3, 3)
     resized = torch.nn.functional.interpolate(
