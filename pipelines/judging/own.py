@@ -27,7 +27,7 @@ from rvqvae.membership import Judge, Membership
 from rvqvae.membership.linear import FOLDS
 from rvqvae.membership.update import likelihood_ratio
 from rvqvae.questions import Question
-from rvqvae.vqvae.inference import codebook_scores, evidence
+from rvqvae.vqvae.inference import codebook_evidence, codebook_scores
 from rvqvae.vqvae.training import Fitted, fit
 
 GROUP_STAGES, IMAGE_STAGES = (3, 5, 8), (20, 50)
@@ -79,7 +79,7 @@ def codebooks_alone(case: Case, user: User, asked: Review, leave_out: bool) -> I
     if min(sets.sum(), (~sets).sum()) < FOLDS:
         yield Stage(0, 0, Decision(-est.scores_))
         return
-    known = evidence(codebook_scores(fitted.model, torch.as_tensor(case.samples)), sets)
+    known = codebook_evidence(codebook_scores(fitted.model, torch.as_tensor(case.samples)), sets)
     yield Stage(0, 0, Decision(likelihood_ratio(known, sets, case.seed)))
 
 
