@@ -102,6 +102,18 @@ def test_images_are_dropped_by_rank(visit, tmp_path):
     assert counts(page) == expected(0.3) and page.input_value("#first") == str(sum(PROBABILITY > 0.3))
 
 
+@pytest.mark.parametrize("key", ["d", "n"])
+def test_after_the_last_card_come_those_that_were_not_listed(key, visit):
+    """Decisions teach: more may be to drop than when the list was made."""
+    page = visit(view=ASKING)
+    page.evaluate("grid.items.length = 5; grid.goTo(4)")
+    page.keyboard.press(key)
+    total = int(page.inner_text('[data-tab="drop"] span'))
+    assert page.evaluate("grid.items.length") == total > 5
+    assert not page.evaluate("decided(currentRow())")
+    assert f"{total - 5} more came here" in page.inner_text("#said")
+
+
 def test_heat_map_shows_when_asked_for(visit):
     page = visit(heat=dict.fromkeys(map(int, np.argsort(-PROBABILITY)[:2]), HEAT[0]))
     page.emulate_media(reduced_motion="reduce")

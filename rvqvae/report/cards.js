@@ -232,8 +232,24 @@ function decideAndGoOn(keep) {
   if (tab === "twins") decideTwins(row, keep ? "both" : "first");
   else if (TABS[tab].kind !== "card") return;
   else if (decisions.get(row)?.keep !== keep) toggle(row, keep);
-  if (grid.current === grid.items.length - 1) say("That was the last one.");
-  else grid.goTo(grid.current + 1);
+  goOn();
+}
+
+function goOn() {
+  if (grid.current < grid.items.length - 1) {
+    grid.goTo(grid.current + 1);
+    return;
+  }
+  // What was decided teaches: since the list was made, more may have come to it.
+  const listed = new Set(grid.items);
+  const more = TABS[tab].kind === "card" ? TABS[tab].rows().filter((row) => !listed.has(row) && !decided(row)).length : 0;
+  if (!more) {
+    say("That was the last one.");
+    return;
+  }
+  arrange();
+  startReview();
+  say(`${number(more)} more came here by what you decided.`);
 }
 
 function undo() {

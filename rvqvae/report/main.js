@@ -40,7 +40,7 @@ function taught() {
 
 const onCards = () => grid.indexOf(document.activeElement) >= 0;
 const ANYWHERE = {
-  n: () => (onCards() ? grid.goTo(grid.current + 1) : startReview()),
+  n: () => (onCards() ? goOn() : startReview()),
   u: undo,
   q: goToQuestions,
   "?": () => $("help").showModal(),
