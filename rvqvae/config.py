@@ -124,6 +124,8 @@ class PriorConfig:
     """Dropout before the output convolution."""
     groups: int = 200
     """Groups of alike grids that it is told apart, fewer for fewer than 35 inliers to a group; 0 for none."""
+    choices: int = 1
+    """Grids that are drawn for each that is wanted, of which a `Critic` takes one; 1 does without."""
     epochs: int = 16
     """Passes over the kept inliers."""
     batch_size: int = 64
@@ -138,6 +140,7 @@ class PriorConfig:
             raise InputError(f"kernel_size={self.kernel_size} is even: it must be odd and >= 3")
         check_number("dropout", self.dropout, 0, 1, below=True)
         check_whole("groups", self.groups, 0)
+        check_whole("choices", self.choices)
         check_whole("epochs", self.epochs, 1)
         check_whole("batch_size", self.batch_size, 1)
         check_number("learning_rate", self.learning_rate, 0, 1, above=True)

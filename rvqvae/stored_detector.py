@@ -22,6 +22,7 @@ from rvqvae.membership import Evidence, JointView, names_of
 from rvqvae.membership.ellipsoid import Ellipsoid
 from rvqvae.model_folder import Stored, check_shapes, under
 from rvqvae.priors import GatedPixelCNN
+from rvqvae.priors.critic import Critic
 from rvqvae.vqvae.heat_maps import CHANNELS, HeatMaps
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 
@@ -133,6 +134,8 @@ def _prior(arrays: Arrays, facts: dict[str, Any], model: TwoCodebookVQVAE) -> Ga
     with torch.device("meta"):
         weights = under(arrays, "prior")
         prior = GatedPixelCNN(model.config.inlier_codes, config, len(weights["class_share"]))
+        if config.choices > 1:
+            prior.critic = Critic(model.inlier_codebook.codewords)
     prior.load_state_dict(weights, assign=True)
     if prior.grid_shape != model.grid:
         raise ValueError(f"prior of a grid {prior.grid_shape}")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rvqvae.config import PriorConfig
 from rvqvae.priors import GatedPixelCNN, fit_prior
+from rvqvae.priors.critic import fit_critic
 from rvqvae.progress import OnEpoch
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 
@@ -39,11 +40,14 @@ def fit_code_prior(
     """
     groups = min(config.groups, len(codes) // GROUP)
     labels = code_groups(model, codes, groups, seed) if groups > 1 else None
-    return fit_prior(
+    words = model.inlier_codebook.codewords
+    prior = fit_prior(
         codes, model.config.inlier_codes, config, seed=seed, weights=weights, labels=labels,
-        n_classes=groups if groups > 1 else 0, codewords=model.inlier_codebook.codewords, on_epoch=on_epoch,
-        device=device,
+        n_classes=groups if groups > 1 else 0, codewords=words, on_epoch=on_epoch, device=device,
     )  # fmt: skip
+    if config.choices > 1:
+        prior.critic = fit_critic(prior, codes, words, seed=seed, weights=weights)
+    return prior
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from rvqvae.config import PriorConfig
 from rvqvae.errors import InputError, check_number, check_whole
+from rvqvae.priors.critic import Critic
 
 _CHUNK = 1024
 """Grids per forward pass of ``log_prob``: bounds its memory, changes no result."""
@@ -74,11 +75,12 @@ class GatedPixelCNN(nn.Module):
     ``n_codes``: size of the alphabet. ``n_classes``: classes to condition on, 0 for none.
     ``grid_shape`` is (0, 0), which accepts every grid, until :func:`fit_prior` sets it to the shape
     that it trained on, and ``class_share`` (n_classes,) to that of each class; both are saved with the
-    weights.
+    weights. A ``critic``, if there is one, has a say in `sample`, not in `log_prob`.
     """
 
     _grid: Tensor
     class_share: Tensor
+    critic: Critic | None
 
     def __init__(self, n_codes: int, config: PriorConfig, n_classes: int = 0) -> None:
         super().__init__()
@@ -99,6 +101,7 @@ class GatedPixelCNN(nn.Module):
             nn.Dropout(config.dropout),
             nn.Conv2d(2 * channels, n_codes, 1),
         )
+        self.critic = None
         self.register_buffer("_grid", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("class_share", torch.full((n_classes,), 1 / max(n_classes, 1)))
 
@@ -169,7 +172,8 @@ class GatedPixelCNN(nn.Module):
         ``n`` or ``batch_size``: each position inverts the cumulative distribution at a uniform number
         drawn beforehand, in float64, so that rounding does not change a draw from one batch size or
         device to another. Time is linear in the number of positions: each activation is computed once.
-        ``labels`` (n,): the class of each grid; by default classes are drawn by their share.
+        ``labels`` (n,): the class of each grid; by default classes are drawn by their share. With a critic
+        each grid is one of ``config.choices`` that are drawn, for as many times the time.
 
         Raises InputError for a bad argument, or a grid that this prior was not trained on.
         """
@@ -179,23 +183,28 @@ class GatedPixelCNN(nn.Module):
         check_whole("batch_size", batch_size)
         check_number("temperature", temperature, 0, above=True)
         check_number("top_p", top_p, 0, 1, above=True)
+        labels = None if labels is None else self._checked_labels(labels, n)
+        choices = 1 if self.critic is None else self.config.choices
         if labels is None and self.n_classes:
-            labels = self._drawn_labels(n, seed)
-        labels = self._checked_labels(labels, n)
+            labels = self._checked_labels(self._drawn_labels(n * choices, seed), n * choices)
+        elif labels is not None:
+            labels = labels.repeat_interleave(choices)
         device = self.embedding.weight.device
         # Apple's GPUs have no float64; there, and only there, rounding may decide a draw.
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        uniform = torch.from_numpy(np.random.default_rng(seed).random((n, height, width)))
+        uniform = torch.from_numpy(np.random.default_rng(seed).random((n * choices, height, width)))
         uniform = uniform.to(device, dtype)
-        sampler = _Sampler(copy.deepcopy(self).eval().to(dtype), temperature, top_p)
-        return torch.cat(
+        model = copy.deepcopy(self).eval().to(dtype)
+        sampler = _Sampler(model, temperature, top_p)
+        codes = torch.cat(
             [
                 sampler.run(
                     uniform[i : i + batch_size], None if labels is None else labels[i : i + batch_size]
                 )
-                for i in range(0, n, batch_size)
+                for i in range(0, n * choices, batch_size)
             ]
         )
+        return codes if model.critic is None else model.critic.choose(codes, choices, seed)
 
     def checked(self, codes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """``codes`` and ``labels`` as int64 on the module's device, or InputError."""
