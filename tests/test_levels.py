@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -176,6 +176,7 @@ def test_a_hot_pixel_does_not_crush_the_others():
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(0, 1e9)), min_size=1, max_size=20))
+@example([(0.0, 2.3e-308), (1.0, 0.0)])
 def test_any_ranges_have_a_scale(starts):
     ranges = [(low, low + width) for low, width in starts]
     low, high = common_levels(ranges)

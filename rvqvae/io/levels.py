@@ -73,5 +73,6 @@ def to_grey(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
     """Values of any shape on the scale, rounded; what lies outside is clipped."""
     low, high = levels
     exact: NDArray[Any] = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
-    scaled = (exact - low) / (high - low) * 255
-    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+    # First, as what lies far outside of a narrow scale would overflow.
+    scaled = (np.clip(exact, low, high) - low) / (high - low) * 255
+    return np.round(scaled).astype(np.uint8)

@@ -183,12 +183,12 @@ class GatedPixelCNN(nn.Module):
         check_whole("batch_size", batch_size)
         check_number("temperature", temperature, 0, above=True)
         check_number("top_p", top_p, 0, 1, above=True)
-        labels = None if labels is None else self._checked_labels(labels, n)
         choices = 1 if self.critic is None else self.config.choices
         if labels is None and self.n_classes:
             labels = self._checked_labels(self._drawn_labels(n * choices, seed), n * choices)
-        elif labels is not None:
-            labels = labels.repeat_interleave(choices)
+        else:
+            labels = self._checked_labels(labels, n)
+            labels = None if labels is None else labels.repeat_interleave(choices, 0)
         device = self.embedding.weight.device
         # Apple's GPUs have no float64; there, and only there, rounding may decide a draw.
         dtype = torch.float32 if device.type == "mps" else torch.float64
