@@ -74,5 +74,5 @@ def to_grey(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
     low, high = levels
     exact: NDArray[Any] = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     # First, as what lies far outside of a narrow scale would overflow.
-    scaled = (np.clip(exact, low, high) - low) / (high - low) * 255
-    return np.round(scaled).astype(np.uint8)
+    within: NDArray[Any] = np.clip(exact, low, high)
+    return np.round((within - low) / (high - low) * 255).astype(np.uint8)
