@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import prepare_domains, prepare_samples, recipes
+from data import prepare_samples, recipes
+from pipelines import prepare_domains
 from rvqvae.errors import InputError
 
 IMAGES, LABELS = "raw/train-images-idx3-ubyte", "raw/train-labels-idx1-ubyte"

