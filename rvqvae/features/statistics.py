@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from rvqvae.batches import map_batches
+
 SCALES = (
     0.19, 0.25, 0.31, 0.36, 0.36, 0.29, 0.24, 0.15, 0.11, 0.12, 0.88, 0.72, 0.22, 0.14, 0.86, 0.84, 0.28,
     0.11, 0.79, 0.9, 0.27, 0.12, 0.1, 0.08, 0.12, 0.03, 0.06, 2.5, 2.1,
@@ -38,12 +40,12 @@ def picture_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Each is divided by its SCALE and by the root of their number: distances mean the same in every set.
     """
-    parts = [
-        _statistics(torch.from_numpy(images[i : i + BATCH].astype(np.float32)) / 255)
-        for i in range(0, len(images), BATCH)
-    ]
     unit = torch.tensor(SCALES) * STATISTICS**0.5
-    return (torch.cat(parts) / unit).numpy()
+
+    def of(rows: slice) -> tuple[Tensor]:
+        return (_statistics(torch.from_numpy(images[rows].astype(np.float32)) / 255) / unit,)
+
+    return map_batches(len(images), BATCH, of)[0].numpy()
 
 
 def _statistics(x: Tensor) -> Tensor:

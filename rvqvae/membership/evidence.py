@@ -200,7 +200,10 @@ def _neighbours(evidence: Evidence, z: NDArray[np.float32]) -> tuple[Floats, Flo
     fifth, in_core, nats = [], [], []
     for begin in range(0, len(z), ROWS):
         block = z[begin : begin + ROWS].astype(np.float64)
-        squared = np.maximum(lengths - 2 * (block @ reference.T) + np.square(block).sum(1)[:, None], 0)
+        squared = block @ reference.T  # In place from here on: copies of it took a third of the time.
+        squared *= -2
+        squared += lengths
+        squared += np.square(block).sum(1)[:, None]
         # A sample is no neighbour of itself; nor are its exact copies evidence.
         squared[squared < 1e-6] = np.inf
         near = np.argpartition(squared, k - 1, axis=1)[:, :k]

@@ -50,7 +50,8 @@ def _of_all(
 ) -> tuple[Tensor, ...]:
     """Apply ``work`` to batches in evaluation mode; return its tensors (N, ...) on the CPU."""
     model.eval()
-    return map_batches(len(samples), BATCH, lambda rows: work(_batch(model, samples[rows])))
+    device = model.data_scale.device
+    return map_batches(len(samples), BATCH, lambda rows: work(_batch(model, samples[rows])), device)
 
 
 @torch.inference_mode()
