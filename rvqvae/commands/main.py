@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import inspect
 import json
 import os
@@ -25,8 +23,6 @@ def main(arguments: list[str] | None = None) -> int:
     verbose = "--verbose" in arguments
     # Before torch is loaded: threads that wait by spinning took four times the CPU time beside other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Else the interpreter, when it ends, looks for cycles in every module: half a second.
-    atexit.register(gc.freeze)
     try:
         call = parse(arguments)
         function = function_of(call.command)
