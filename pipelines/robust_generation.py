@@ -3,6 +3,7 @@
     python -m pipelines.robust_generation                                   # about 5 minutes on 2 cores
     python -m pipelines.robust_generation --config configs/mnist_fashion.yaml --root DATASETS
     python -m pipelines.robust_generation --inliers fashion_mnist --outliers mnist
+    python -m pipelines.robust_generation --inliers ICONS.npz --outliers PHOTOS.npz --side 32
 
 Contaminates a set, trains four models on it, fits a PixelCNN prior to the codes of what each of them
 keeps, samples, and measures the samples against clean held-out images. The truth serves the
@@ -25,20 +26,19 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.recipes import load
 from pipelines.common.command import exit_status
 from pipelines.common.store import claim, write_rows
 from pipelines.common.tables import as_markdown, as_rich
 from pipelines.generation.methods import SHOWN, run_method
 from pipelines.generation.reference import Images, Reference, load_reference
 from pipelines.generation.settings import FREE, Settings, parse
+from pipelines.generation.sources import pair
 from pipelines.generation.table import csv_table, sheet
 from rvqvae.atomic import write_atomically
 from rvqvae.contamination import Contaminated, contaminate
 from rvqvae.detector import detect
 from rvqvae.errors import InputError
 from rvqvae.figures import generation_figure
-from rvqvae.io.arrays import as_nchw
 from rvqvae.membership import Membership
 from rvqvae.tracking.runs import Tracker
 
@@ -81,7 +81,7 @@ def run_seed(
         show(f"judge and features, seed {seed}", 0)
         found = detect(mixture.images, seed=seed)
         start = Membership(found.judged.log_odds - found.cut)
-    epochs = settings.train.epochs + settings.prior.epochs
+    epochs = settings.train.epochs + settings.train.sharpen + settings.prior.epochs
     for name, path in paths.items():
         if name in rows:
             show(f"{name}, seed {seed}", epochs if name != "real" else 0)
@@ -103,9 +103,10 @@ def run_seed(
 
 def run(settings: Settings, console: Console) -> None:
     """The whole experiment, or what is left of it."""
-    sources = (settings.inliers, settings.outliers)
-    pools = [as_nchw(load(name, settings.root)[0]) for name in sources]
-    held_out = [(as_nchw(x), y) for x, y in (load(name, settings.root, train=False) for name in sources)]
+    sources = pair(settings.inliers, settings.outliers, settings.root, settings.side)
+    names = [Path(name).stem for name in (settings.inliers, settings.outliers)]
+    pools = [source.training[0] for source in sources]
+    held_out = [source.held_out for source in sources]
     mixtures = {s: contaminate(*pools, settings.rate, s, total=settings.total) for s in settings.seeds}
     out = Path(settings.out)
     claim(out, asdict(settings), FREE)
@@ -115,15 +116,15 @@ def run(settings: Settings, console: Console) -> None:
     )  # fmt: skip
     parent = Tracker(
         "robust_generation",
-        run_name=f"{' / '.join(sources)}, {settings.rate:g}",
+        run_name=f"{' / '.join(names)}, {settings.rate:g}",
         params=settings.identity,
         directory=out,
         enabled=settings.tracking,
     )
     with parent, progress:
         parent.artifact(out / "config.yaml")
-        epochs = len(settings.seeds) * len(settings.methods) * (settings.train.epochs + settings.prior.epochs)
-        task = progress.add_task("start", total=epochs)
+        epochs = settings.train.epochs + settings.train.sharpen + settings.prior.epochs
+        task = progress.add_task("start", total=len(settings.seeds) * len(settings.methods) * epochs)
 
         def show(description: str, advance: int) -> None:
             progress.update(task, advance=advance, description=description or None)
@@ -133,7 +134,7 @@ def run(settings: Settings, console: Console) -> None:
         reference = cache(lambda: load_reference(*held_out, settings.samples))
         rows = [row for s, m in mixtures.items() for row in run_seed(s, m, reference, settings, parent, show)]
         note = (
-            f"{settings.rate:.0%} {settings.outliers} among {settings.inliers}, "
+            f"{settings.rate:.0%} {names[1]} among {names[0]}, "
             f"{len(mixtures[settings.seeds[0]].images):,} images, {settings.samples:,} samples, "
             f"{min(settings.samples, len(held_out[0][0])):,} reference images"
         )

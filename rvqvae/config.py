@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 from rvqvae.errors import InputError, check_choice, check_number, check_whole
 
@@ -97,6 +97,8 @@ class TrainConfig:
     """What a sample of the outlier set counts in the loss, beside 1 for one of the inlier set."""
     perceptual: float = 2.0
     """Weight of the perceptual loss beside the squared error, both relative (images only)."""
+    sharpen: int = 0
+    """Passes over the inliers, after all others, in which the decoder learns to look real (images only)."""
     membership: Literal["robust", "literal", "all"] = "robust"
     """Rule of the sets: ours, the abstract's (reconstruction error), or one set of all (plain VQ-VAE)."""
 
@@ -107,6 +109,7 @@ class TrainConfig:
         check_number("learning_rate", self.learning_rate, 0, 1, above=True)
         check_number("outlier_weight", self.outlier_weight, 0, 1, above=True)
         check_number("perceptual", self.perceptual, 0)
+        check_whole("sharpen", self.sharpen, 0)
         check_choice("membership", self.membership, ("robust", "literal", "all"))
 
 
@@ -124,6 +127,8 @@ class PriorConfig:
     """Dropout before the output convolution."""
     groups: int = 200
     """Groups of alike grids that it is told apart, fewer for fewer than 35 inliers to a group; 0 for none."""
+    copies: int = 0
+    """Moved copies of each image, from which it learns too and is told how they were moved; 0 for none."""
     choices: int = 1
     """Grids that are drawn for each that is wanted, of which a `Critic` takes one; 1 does without."""
     epochs: int = 16
@@ -140,7 +145,29 @@ class PriorConfig:
             raise InputError(f"kernel_size={self.kernel_size} is even: it must be odd and >= 3")
         check_number("dropout", self.dropout, 0, 1, below=True)
         check_whole("groups", self.groups, 0)
+        check_whole("copies", self.copies, 0)
         check_whole("choices", self.choices)
         check_whole("epochs", self.epochs, 1)
         check_whole("batch_size", self.batch_size, 1)
         check_number("learning_rate", self.learning_rate, 0, 1, above=True)
+
+
+Quality = Literal["usual", "best"]
+"""Of new samples: what can be had in the time that cleaning takes, or in ten times that."""
+LONGER, PRIOR_LONGER = 4, 3
+"""Times the usual passes that the best quality takes."""
+
+
+def training_for(quality: Quality, n: int, shape: tuple[int, ...], epochs: int | None) -> TrainConfig:
+    """Of the autoencoder on ``n`` samples of ``shape``, in as many passes as are usual if None is given."""
+    best = check_choice("quality", quality, get_args(Quality)) == "best"
+    passes = usual_epochs(n, shape) * (LONGER if best else 1) if epochs is None else epochs
+    return TrainConfig(passes, batch_size=usual_batch(shape), sharpen=passes if best else 0)
+
+
+def prior_for(quality: Quality, n: int, epochs: int | None) -> PriorConfig:
+    """Of the prior over the grids of ``n`` samples."""
+    if quality == "usual":
+        return PriorConfig(epochs=usual_prior_epochs(n) if epochs is None else epochs)
+    passes = usual_prior_epochs(n) * PRIOR_LONGER if epochs is None else epochs
+    return PriorConfig(epochs=passes, copies=8, choices=8)

@@ -36,10 +36,11 @@ def check_number(
     return number
 
 
-def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """InputError unless ``value`` is one of ``choices``."""
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """``value``; InputError unless it is one of ``choices``."""
     if value not in (known := list(choices)):
         raise _out_of_range(name, value, " or ".join(map(repr, known)))
+    return str(value)
 
 
 def some_of(names: Sequence[str], most: int) -> str:

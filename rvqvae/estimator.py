@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -16,7 +17,7 @@ from scipy.special import expit
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from rvqvae.config import ModelConfig, PriorConfig, TrainConfig, usual_batch, usual_epochs, usual_prior_epochs
+from rvqvae.config import ModelConfig, PriorConfig, Quality, TrainConfig, prior_for, training_for
 from rvqvae.detector import Scorer, detect
 from rvqvae.devices import usable_device
 from rvqvae.errors import InputError, check_number, check_whole
@@ -74,6 +75,9 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
     prior_epochs : int or None
         Passes of the PixelCNN that `sample` draws from, which the first `sample` fits; 0 for none; by default
         100,000 grids, 4 to 16.
+    quality : "usual" or "best"
+        Of new samples. "best" takes more passes, unless they are given, sharpens the decoder of images, lets
+        the prior learn from moved copies, and draws eight samples for each, of which a critic takes one.
     batch_size : int or None
         Samples in a step of the autoencoder's training; by default 64, fewer of large images, down to 16.
     learning_rate : of the autoencoder's training, see `TrainConfig`.
@@ -109,6 +113,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         features: Backbone = "efficientnet_lite0",
         epochs: int | None = None,
         prior_epochs: int | None = None,
+        quality: Quality = "usual",
         batch_size: int | None = None,
         learning_rate: float = 3e-3,
         channels: int = 32,
@@ -126,6 +131,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         self.features = features
         self.epochs = epochs
         self.prior_epochs = prior_epochs
+        self.quality = quality
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.channels = channels
@@ -186,7 +192,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         fitted = fit(
             few, model, train, seed=self._seed_, start=Membership(self.offset_ - self.scores_[learned]),
             contamination=_share(self.contamination),
-            on_epoch=lambda done, _: tell("train", done, train.epochs),
+            on_epoch=lambda done, _: tell("train", done, train.epochs + train.sharpen),
             directory=None if self.directory is None else Path(self.directory),
             device=usable_device(self.device),
         )  # fmt: skip
@@ -371,17 +377,13 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
             outlier_codes=check_whole("outlier_codes", self.outlier_codes), bottleneck=self.bottleneck,
         )  # fmt: skip
         epochs = None if self.epochs is None else check_whole("epochs", self.epochs, 0)
-        if epochs is None or (epochs == 0 and least):
-            epochs = usual_epochs(n, self.shape_)
-        batch = self.batch_size
-        train = TrainConfig(
-            max(epochs, 1),
-            batch_size=usual_batch(self.shape_) if batch is None else check_whole("batch_size", batch),
-            learning_rate=check_number("learning_rate", self.learning_rate, 0, 1, above=True),
-        )
-        given = self.prior_epochs
-        passes = usual_prior_epochs(n) if given is None else check_whole("prior_epochs", given, 0)
-        return model, train if epochs else None, PriorConfig(epochs=passes) if passes else None
+        passes = None if self.prior_epochs is None else check_whole("prior_epochs", self.prior_epochs, 0)
+        train = training_for(self.quality, n, self.shape_, epochs or None)
+        rate = check_number("learning_rate", self.learning_rate, 0, 1, above=True)
+        batch = train.batch_size if self.batch_size is None else check_whole("batch_size", self.batch_size)
+        train = replace(train, batch_size=batch, learning_rate=rate)
+        prior = None if passes == 0 else prior_for(self.quality, n, passes)
+        return model, None if epochs == 0 and not least else train, prior
 
 
 def _share(contamination: object) -> float | None:

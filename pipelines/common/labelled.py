@@ -21,8 +21,10 @@ def labelled_images(path: str) -> Labelled:
         raise InputError(f"images={path!r} is no .npz with x and y: {error}") from error
 
 
-def halved(images: NDArray[np.uint8], kinds: NDArray[np.int64]) -> tuple[Labelled, Labelled]:
-    """For training, and one in HELD_OUT for testing; always the same."""
+def halved(
+    images: NDArray[np.uint8], kinds: NDArray[np.int64], held_out: int = HELD_OUT
+) -> tuple[Labelled, Labelled]:
+    """For training, and one in ``held_out`` for testing; always the same."""
     order = np.random.default_rng(0).permutation(len(images))
-    n = len(images) // HELD_OUT
+    n = len(images) // held_out
     return (images[order[n:]], kinds[order[n:]]), (images[order[:n]], kinds[order[:n]])

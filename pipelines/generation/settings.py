@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, check_whole
 
 Method = Literal["oracle", "robust", "literal", "plain", "iforest", "knn"]
 
@@ -23,9 +23,12 @@ class Settings:
     """One experiment."""
 
     inliers: str = "mnist"
-    """Data set that the inliers come from."""
+    """Data set that the inliers come from: mnist, fashion_mnist, or a .npz with x uint8 (N, H, W) or
+    (N, H, W, 3) and their kinds y (N,), of which one image in three is held out."""
     outliers: str = "fashion_mnist"
-    """Data set that the outliers come from."""
+    """Data set that the outliers come from; a .npz is brought to the inliers' size and colours."""
+    side: int | None = None
+    """Height and width that all images are brought to, 8 to 256; null takes the inliers' own."""
     rate: float = 0.3
     """Outliers / total."""
     total: int | None = 3000
@@ -53,6 +56,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
             raise InputError(f"rate={self.rate} is out of range: it must be at least 0 and below 1")
+        if self.side is not None:
+            check_whole("side", self.side, 8, 256)
         if self.total is not None and self.total < 10:
             raise InputError(f"total={self.total} is out of range: it must be >= 10, or null")
         if self.samples < 10:

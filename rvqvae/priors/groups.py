@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from rvqvae.config import PriorConfig
 from rvqvae.priors import GatedPixelCNN, fit_prior
+from rvqvae.priors.augmentation import Copies, moved_grids
 from rvqvae.priors.critic import fit_critic
 from rvqvae.progress import OnEpoch
 from rvqvae.vqvae.model import TwoCodebookVQVAE
@@ -43,11 +46,20 @@ def fit_code_prior(
     words = model.inlier_codebook.codewords
     prior = fit_prior(
         codes, model.config.inlier_codes, config, seed=seed, weights=weights, labels=labels,
-        n_classes=groups if groups > 1 else 0, codewords=words, on_epoch=on_epoch, device=device,
+        n_classes=groups if groups > 1 else 0, codewords=words, copies=_copies(model, codes, config, seed),
+        on_epoch=on_epoch, device=device,
     )  # fmt: skip
     if config.choices > 1:
         prior.critic = fit_critic(prior, codes, words, seed=seed, weights=weights)
     return prior
+
+
+def _copies(model: TwoCodebookVQVAE, codes: Tensor, config: PriorConfig, seed: int) -> Copies | None:
+    """``config.copies`` of each grid, which go round; vectors have none."""
+    if not config.copies or len(model.shape) == 1:
+        return None
+    made = cache(lambda variant: moved_grids(model, codes, seed, variant, 5))
+    return lambda epoch: made(epoch % config.copies)
 
 
 @torch.no_grad()

@@ -60,9 +60,17 @@ class GatedLayer(nn.Module):
         vertical, horizontal = self.condition(labels)[:, :, None, None].chunk(2, 1)
         return vertical, horizontal
 
-    def forward(self, v: Tensor, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The next vertical and horizontal activations, and this layer's skip, each (B, C, H, W)."""
+    def forward(
+        self, v: Tensor, h: Tensor, labels: Tensor | None, told: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The next vertical and horizontal activations, and this layer's skip, each (B, C, H, W).
+
+        ``told`` (B, 4C) are biases of both gates beside those of the classes.
+        """
         v_bias, h_bias = self.biases(labels)
+        if told is not None:
+            v_told, h_told = told[:, :, None, None].chunk(2, 1)
+            v_bias, h_bias = v_bias + v_told, h_bias + h_told
         vertical = self.vertical(F.pad(v, (self.reach, self.reach, self.reach, 0)))
         horizontal = self.horizontal(F.pad(h, (self.reach, 0))) + self.link(vertical)
         residual, skip = self.out(_gate(horizontal + h_bias, 1)).chunk(2, 1)
@@ -128,8 +136,12 @@ class GatedPixelCNN(nn.Module):
         dim, width = points.shape[1], self.embedding.embedding_dim
         self.embedding.weight.copy_(points @ torch.randn(dim, width) / dim**0.5)
 
-    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, codes: Tensor, labels: Tensor | None = None, told: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """Logits (B, n_codes, H, W) of each code given those before it; ``codes`` is (B, H, W) integer.
+
+        ``told``: more biases (B, 4C) of each layer, as `Amounts` makes them.
 
         Raises InputError for codes or labels of the wrong shape, kind or range.
         """
@@ -138,18 +150,24 @@ class GatedPixelCNN(nn.Module):
         v = F.pad(e, (0, 0, 1, 0))[:, :, :-1]
         h = F.pad(e, (1, 0))[:, :, :, :-1]
         skips = torch.zeros_like(h)
-        for layer in self.layers:
-            v, h, skip = layer(v, h, labels)
+        for i, layer in enumerate(self.layers):
+            v, h, skip = layer(v, h, labels, None if told is None else told[i])
             skips = skips + skip
         return self.head(skips + h)
 
-    def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, codes: Tensor, labels: Tensor | None = None, told: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """Log-probability of whole grids: (B, H, W) integer -> (B,), in nats. Differentiable."""
         codes, labels = self.checked(codes, labels)
         parts = []
         for start in range(0, len(codes), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            logits = self(codes[chunk], None if labels is None else labels[chunk])
+            logits = self(
+                codes[chunk],
+                None if labels is None else labels[chunk],
+                None if told is None else [biases[chunk] for biases in told],
+            )
             parts.append(-F.cross_entropy(logits, codes[chunk], reduction="none").sum((1, 2)))
         return torch.cat(parts) if parts else self.embedding.weight.new_zeros(0)
 

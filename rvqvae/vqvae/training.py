@@ -20,6 +20,7 @@ from rvqvae.progress import OnEpoch
 from rvqvae.vqvae.inference import codebook_evidence, codebook_scores, reconstruction_errors
 from rvqvae.vqvae.model import TwoCodebookVQVAE
 from rvqvae.vqvae.networks import to_float
+from rvqvae.vqvae.sharpening import sharpen
 
 STATE_FORMAT = 6
 """Of training.pt: raised when its content changes, so that an older one is refused in plain words."""
@@ -97,6 +98,13 @@ def fit(
         kept.add(_epoch_metrics(model, terms, before, membership), torch.as_tensor(membership.log_odds))
         if on_epoch:
             on_epoch(epoch, kept.history[-1])
+    inliers = data[torch.as_tensor(~membership.is_outlier)]
+    if train_config.sharpen and data.ndim == 4 and len(inliers):
+        sharpen(
+            model, inliers, epochs=train_config.sharpen, batch_size=train_config.batch_size,
+            perceptual=train_config.perceptual, seed=seed,
+            on_epoch=on_epoch and (lambda done, terms: on_epoch(train_config.epochs + done, terms)),
+        )  # fmt: skip
     return Fitted(model.eval(), membership, kept.history)
 
 
