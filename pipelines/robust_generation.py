@@ -45,7 +45,7 @@ from rvqvae.tracking.runs import Tracker
 Row = dict[str, Any]
 TITLES = {
     "oracle": "oracle", "robust": "Robust VQ-VAE", "literal": "literal rule", "plain": "plain VQ-VAE",
-    "iforest": "IForest, then train", "knn": "kNN, then train",
+    "judge": "clean, then train", "iforest": "IForest, then train", "knn": "kNN, then train",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from rvqvae.errors import InputError
 from rvqvae.priors import fit_prior
 from rvqvae.priors.augmentation import LIMITS, SHARE, Amounts, moved, moved_grids
 from rvqvae.priors.groups import fit_code_prior
-from rvqvae.vqvae.inference import inlier_codes
+from rvqvae.vqvae.inference import decode_codes, inlier_codes
 from rvqvae.vqvae.training import fit
 
 CONFIG = PriorConfig(channels=8, layers=1, dropout=0.0, epochs=20, batch_size=16, groups=0)
@@ -44,9 +44,10 @@ def test_copies_are_the_grids_of_moved_images(model):
     assert amounts.min() < -0.9 and amounts.max() > 0.9
     again, other = moved_grids(model, codes, 0), moved_grids(model, codes, 1)
     assert grids.equal(again[0]) and amounts.equal(again[1]) and not amounts.equal(other[1])
-    # The less an image was moved, the fewer of its codes change.
-    changed = (grids != codes).double().mean((1, 2)).numpy()
-    assert np.corrcoef(changed, amounts.abs().sum(1).numpy())[0, 1] > 0.2
+    for i in (0, 511, 512, 599):  # the twin: one at a time
+        image = moved(decode_codes(model, codes[i : i + 1]).float(), amounts[i : i + 1]).round().byte()
+        assert (inlier_codes(model, image)[0] == grids[i]).double().mean() > 0.95
+    assert (grids == codes).double().mean() < 0.9
 
 
 def test_layers_are_told_nothing_of_what_was_not_moved():
@@ -74,15 +75,15 @@ def test_a_prior_draws_what_was_not_moved_and_needs_to_be_told():
 
 
 def test_grids_of_no_weight_have_no_copies():
-    grids, weights = torch.zeros(64, 3, 3).long(), np.arange(64) < 32
+    grids, weights = torch.zeros(64, 3, 3).long(), np.arange(64) >= 32
 
     def copies(_):
         moved_ones = torch.ones(64, 3, 3).long()
-        moved_ones[32:] = 2  # of grids that do not count
+        moved_ones[:32] = 2  # of grids that do not count
         return moved_ones, torch.zeros(64, len(LIMITS))
 
     drawn = fit_prior(grids, 3, CONFIG, seed=0, weights=weights, copies=copies).sample(200, (3, 3), seed=0)
-    assert (drawn == 2).double().mean() < 0.02
+    assert (drawn == 2).sum() < 0.5 * (drawn == 1).sum()
 
 
 def test_the_setting_reaches_the_prior_and_leaves_vectors_alone(model):

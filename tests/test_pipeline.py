@@ -12,6 +12,7 @@ from pipelines import robust_generation
 from pipelines.common.store import read_rows
 from pipelines.common.tables import as_markdown
 from pipelines.generation import reference
+from pipelines.generation.sources import pair
 from pipelines.generation.table import COLUMNS, sheet
 from rvqvae.tracking.runs import Tracker
 
@@ -87,12 +88,36 @@ def test_numbers_are_in_range(finished):
 
 def test_filters_train_on_what_they_keep(tmp_path):
     """The forest sees Fashion-MNIST among digits better than chance, and is told how many to drop."""
-    assert run(tmp_path / "run", "--methods=[iforest,knn]", "--train.epochs=1") == 0
-    for row in rows(tmp_path / "run")[1:]:
+    assert run(tmp_path / "run", "--methods=[iforest,knn,judge]", "--train.epochs=1") == 0
+    forest, neighbours, judge = rows(tmp_path / "run")[1:]
+    for row in (forest, neighbours):
         assert row["auroc"] is None
         assert row["outlier_precision"] == row["outlier_recall"] != 0
-    forest, neighbours = rows(tmp_path / "run")[1:]
     assert forest["outlier_recall"] > 0.6 and forest["frechet_distance"] != neighbours["frechet_distance"]
+    assert judge["outlier_precision"] != judge["outlier_recall"] > 0.6
+
+
+def test_domains_of_a_file_take_the_inliers_form_and_hold_a_third_out(tmp_path):
+    rng = np.random.default_rng(0)
+    icons, digits = tmp_path / "icons.npz", tmp_path / "digits.npz"
+    colour = rng.integers(256, size=(30, 12, 16, 3)).astype(np.uint8)
+    np.savez(icons, x=colour, y=np.arange(30) % 3)
+    np.savez(digits, x=np.zeros((9, 28, 28), np.uint8), y=np.full(9, 5))
+    inliers, outliers = pair(str(icons), str(digits), None)
+    (x, y), (held_out, kinds) = inliers
+    assert x.shape == (20, 3, 12, 16) and held_out.shape == (10, 3, 12, 16)
+    # No image is in both halves, and each keeps its kind.
+    found = [next(i for i in range(30) if np.array_equal(colour[i].transpose(2, 0, 1), image))
+             for image in np.concatenate([x, held_out])]  # fmt: skip
+    assert sorted(found) == list(range(30))
+    np.testing.assert_array_equal(np.concatenate([y, kinds]), np.array(found) % 3)
+    assert [len(half[0]) for half in outliers] == [6, 3] and outliers.training[0].shape[1:] == (3, 12, 16)
+    small = pair(str(digits), str(icons), None, side=8)
+    assert small.inliers.training[0].shape == (6, 1, 8, 8) and small.outliers.held_out[0].shape[1:] == (
+        1,
+        8,
+        8,
+    )
 
 
 def test_artifacts(finished):
@@ -178,6 +203,8 @@ def test_tracking_keeps_a_child_for_each_model(tmp_path, monkeypatch):
         (["--seed=[0,0]"], "seed"),
         (["--seed=-1"], "seed"),
         (["--colour=red"], "colour"),
+        (["--inliers=nowhere.npz"], "nowhere.npz"),
+        (["--side=7"], "side=7"),
         (["--root=nowhere"], "nowhere"),
         (["--root=."], "torchvision"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),

@@ -28,7 +28,8 @@ from rvqvae.vqvae.inference import decode_codes, inlier_codes
 from rvqvae.vqvae.training import Fitted, fit
 
 MEMBERSHIP: dict[str, Literal["robust", "literal", "all"]] = {
-    "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all", "iforest": "all", "knn": "all",
+    "oracle": "all", "robust": "robust", "literal": "literal", "plain": "all", "judge": "all",
+    "iforest": "all", "knn": "all",
 }  # fmt: skip
 SHOWN, PAIRS = 32, 16  # images of a grid; images above their reconstructions
 Report = Callable[[dict[str, float], int], None]
@@ -93,10 +94,12 @@ def precision_and_recall(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> 
     }
 
 
-def training_rows(method: Method, mixture: Contaminated, seed: int) -> NDArray[np.bool_]:
+def training_rows(method: Method, mixture: Contaminated, start: Membership, seed: int) -> NDArray[np.bool_]:
     """(N,) the images that a method is given: to the oracle the clean ones, to a filter what it keeps."""
     if method == "oracle":
         return ~mixture.is_outlier
+    if method == "judge":
+        return ~start.is_outlier
     return keep(method, mixture, seed) if method in FILTERS else np.ones(len(mixture.images), bool)
 
 
@@ -111,7 +114,7 @@ def run_method(
     advance: Callable[[], object],
 ) -> dict[str, Any]:
     """Train and measure one model; pictures go to the tracker. Its row of results."""
-    seen = training_rows(method, mixture, seed)
+    seen = training_rows(method, mixture, start, seed)
     data, truth = mixture.images[seen], mixture.is_outlier[seen]
     train = replace(settings.train, membership=MEMBERSHIP[method])
     # The literal rule comes with the weighted distance that the abstract asks for.
@@ -129,7 +132,7 @@ def run_method(
     with timed(seconds, "evaluate"):
         row: dict[str, Any] = {"auroc": None, "outlier_precision": None, "outlier_recall": None}
         membership = trained.fitted.membership
-        if method in FILTERS:
+        if method == "judge" or method in FILTERS:
             row |= precision_and_recall(~seen, mixture.is_outlier)
         if train.membership != "all":
             row = outlier_metrics(membership, truth)

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from rvqvae.config import ModelConfig, PriorConfig, TrainConfig
 from rvqvae.errors import InputError, check_whole
 
-Method = Literal["oracle", "robust", "literal", "plain", "iforest", "knn"]
+Method = Literal["oracle", "robust", "literal", "plain", "judge", "iforest", "knn"]
 
 FREE = ("out", "tracking")
 """Settings that decide nothing of the results."""
@@ -40,8 +40,9 @@ class Settings:
     samples: int = 1000
     """Images to generate."""
     methods: tuple[Method, ...] = ("oracle", "robust", "literal", "plain")
-    """Models to train: on the clean part alone, our rule, the abstract's rule, on everything; and on what an
-    isolation forest or the nearest neighbours keep when they are told the true rate (iforest, knn)."""
+    """Models to train: on the clean part alone, our rule, the abstract's rule, on everything; plain ones on
+    what `clean` keeps (judge), and on what an isolation forest or the nearest neighbours keep when they are
+    told the true rate (iforest, knn)."""
     out: str = "runs/robust_generation"
     """Folder of the results."""
     tracking: bool = True

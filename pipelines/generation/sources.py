@@ -35,7 +35,7 @@ def source(name: str, root: str | None) -> Source:
 
 
 def pair(inliers: str, outliers: str, root: str | None, side: int | None = None) -> Pair:
-    """All in the inliers' colour mode, and in their size or ``side`` x ``side``, as a cleaning job reads them."""
+    """All in the inliers' colours, and in their size or ``side`` squared, as a cleaning job reads them."""
     own, others = source(inliers, root), source(outliers, root)
     shape = own.training[0].shape[1:]
     if side is not None:
