@@ -40,7 +40,14 @@ def moved(images: Tensor, amounts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def moved_grids(model: TwoCodebookVQVAE, codes: Tensor, *key: int) -> tuple[Tensor, Tensor]:
-    """`Copies` of the images that ``codes`` (N, h, w) stand for, each moved by chance."""
+    """`Copies` of the images that ``codes`` (N, h, w) stand for, each moved by chance.
+
+    On 7,000 digits, 7 x 7 codes, the nats per position of held-out grids were 2.10 after 16 passes without
+    copies; with them 2.08 in 16, where samples were worse, and 1.99 in 48, for 3.5 times the time. Of 2,000
+    samples a classifier could then read .791 (.690 before), their Fréchet distance was 147 (182), their
+    coverage .534 (.472); with a critic .830 (.776), 146 (150) and .567 (.552). Kernels of 5 x 5 gave no more
+    in 32 passes: 2.04 and .805.
+    """
     amounts = 2 * torch.rand(len(codes), len(LIMITS), generator=generator_of(*key)) - 1
     grids = [
         inlier_codes(model, moved(decode_codes(model, few).float(), by).round().byte())
