@@ -84,7 +84,9 @@ def check_shapes(arrays: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, .
 
 def _facts(path: Path) -> dict[str, Any]:
     if not (path / FACTS).is_file():
-        raise InputError(f"{path} is not a model folder: it has no {FACTS}")
+        raise InputError(
+            f"{path} is not a model folder, as it has no {FACTS}: give one that rvqvae train or clean made"
+        )
     _check_size(path / FACTS, MAX_BYTES[FACTS])
     try:
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))

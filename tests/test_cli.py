@@ -121,7 +121,14 @@ BAD = [
     (["clean", "{photos}"], "required: out"),
     (["clean", "{photos}", "--out", "{new}", "--size", "big"], "--size cannot be 'big'"),
     (["clean", "{photos}", "--out", "{new}", "--size", "3"], "size=3 is out of range"),
-    (["clean", "{photos}", "--out", "{new}", "--contamination", "most"], "--contamination cannot be 'most'"),
+    (
+        ["clean", "{photos}", "--out", "{new}", "--contamination", "most"],
+        "cannot be 'most': see",
+    ),
+    (
+        ["export", "{new}", "--to", "excel", "--out", "{new}"],
+        "cannot be 'excel', but one of 'fiftyone', ",
+    ),
     (["clean", "{photos}", "--out", "{new}", "--contamination", "0.7"], "contamination=0.7 is out of range"),
     (["clean", "{photos}", "--out", "{new}", "--seed", "-1"], "seed=-1 is out of range"),
     (["clean", "{photos}", "--out", "{new}", "--colour"], "--colour"),

@@ -217,7 +217,7 @@ def test_the_command_learns_from_a_reviewed_manifest(cleaned, capsys):
     assert ": 0 that were kept are dropped, 0 that were dropped are kept" in capsys.readouterr().out
     path = reviewed(cleaned, {"00.png": "no"})
     assert command(cleaned, "--answers", path) == 0
-    assert "is now False: the later counts" in capsys.readouterr().out
+    assert "'00.png' was answered 'yes', and is now 'no'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -226,6 +226,9 @@ def test_the_command_learns_from_a_reviewed_manifest(cleaned, capsys):
         ({"run": "00000000"}, "line 2: these are answers about run '00000000'"),
         ({"answer": "maybe"}, "line 2: answer 'maybe' is none"),
         ({"path": "strange.png"}, "line 2: 'strange.png' is no image that this run"),
+        ({"group": "999", "group_answer": "no"}, "line 2: group '999' is none of the "),
+        ({"group": "one", "group_answer": "no"}, "line 2: group 'one' is none of the "),
+        ({"answer": ""}, "holds no answer: answer on the page"),
     ],
 )
 def test_answers_that_do_not_fit_are_refused(cleaned, capsys, changes, message):
@@ -239,7 +242,9 @@ def test_answers_that_do_not_fit_are_refused(cleaned, capsys, changes, message):
 
 def test_a_manifest_without_answers_is_none(cleaned):
     with pytest.raises(InputError, match="lacks the column 'answer'"):
-        read_answers(cleaned / "out" / "manifest.csv", "", [])
+        read_answers(
+            cleaned / "out" / "manifest.csv", RobustVQVAE.load(cleaned / "out" / "model").inquiry_, []
+        )
 
 
 @pytest.fixture

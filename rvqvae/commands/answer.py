@@ -16,7 +16,7 @@ from rvqvae.errors import InputError
 from rvqvae.io.manifest import Row, read_manifest, read_table, write_manifest
 from rvqvae.io.sources import Source
 from rvqvae.progress import Progress, silent
-from rvqvae.questions import Asking, Key, Said
+from rvqvae.questions import Asking, Inquiry, Key, Said
 from rvqvae.report import update_report
 
 if TYPE_CHECKING:
@@ -110,26 +110,32 @@ def answer_counts(model: RobustVQVAE) -> dict[str, int]:
 
 def learn_from(model: Asking, path: str | Path, names: Sequence[str]) -> list[str]:
     """Let a model learn from a reviewed manifest of its samples; return warnings."""
-    read, confirmed, notes = read_answers(path, model.inquiry_.run, names)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    read, confirmed, notes = read_answers(path, model.inquiry_, names)
+    before = model.answers_
+    said = {answer: word for word, answer in WORDS.items()}
+    for key in read.keys() & before.keys():
+        if read[key] != before[key]:
+            which = repr(names[key]) if isinstance(key, int) else f"group {key.rpartition('-g')[2]}"
+            notes.append(f"{which} was answered {said[before[key]]!r}, and is now {said[read[key]]!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # They are of ids and rows, which no manifest has.
         # Pages repeat what they were given; only what they call confirmed was said twice.
-        before = model.answers_
-        model.answer({key: said for key, said in read.items() if before.get(key, "") != said})
+        model.answer({key: answer for key, answer in read.items() if before.get(key, "") != answer})
         model.answer({key: read[key] for key in confirmed - model.inquiry_.confirmed})
-    return notes + [str(warning.message) for warning in caught]
+    return notes
 
 
 def read_answers(
-    path: str | Path, run: str, names: Sequence[str]
+    path: str | Path, inquiry: Inquiry, names: Sequence[str]
 ) -> tuple[dict[Key, Said], set[str], list[str]]:
-    """Answers in a reviewed manifest about ``run``, whose samples have these ``names``.
+    """Answers in a reviewed manifest to the ``inquiry`` about a run, whose samples have these ``names``.
 
     Returns the answers, the ids of groups that were confirmed, and warnings about contradicting lines. Raises
-    InputError, with the line, for a missing column, another run, an answer that is none, or an unknown file.
+    InputError, with the line, for a missing column, another run, an answer that is none, an unknown file or
+    group, and for a file without any answer.
     """
     table = read_table(path, COLUMNS, "give the reviewed.csv that the page exports")
-    places = {name: row for row, name in enumerate(names)}
+    run, places = inquiry.run, {name: row for row, name in enumerate(names)}
     said: dict[Key, Said] = {}
     confirmed = set[str]()
     notes = list[str]()
@@ -147,13 +153,27 @@ def read_answers(
                 "export them from the page of this cleaning"
             )
         if group:
-            take(key := f"{run}-g{fields['group']}", group)
+            number = fields["group"] or ""
+            if not (number.isascii() and number.isdecimal()) or int(number) >= len(inquiry.parts):
+                raise InputError(
+                    f"{where}: group {number!r} is none of the {len(inquiry.parts):,} of this run: "
+                    "export the list from its page again, or remove this line"
+                )
+            take(key := f"{run}-g{int(number)}", group)
             if _said(fields, "group_confirmed", where) == "yes":
                 confirmed.add(key)
         if answer:
             if fields["path"] not in places:
-                raise InputError(f"{where}: {fields['path']!r} is no image that this run learned from")
+                raise InputError(
+                    f"{where}: {fields['path']!r} is no image that this run learned from: export the list "
+                    "from its page again, or remove this line"
+                )
             take(places[fields["path"]], answer)
+    if not said:
+        raise InputError(
+            f"{path} holds no answer: answer on the page and export the list, "
+            "or apply this one with --manifest"
+        )
     return said, confirmed, notes
 
 

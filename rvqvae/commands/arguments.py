@@ -207,8 +207,10 @@ def _plain(error: ArgumentError) -> InputError:
     """The message of jsonargparse, without its types."""
     message = str(error)
     key = re.search(r'Parser key "(.+?)":', message)
-    value = re.search(r"Given value: (.*)", message)
+    value = re.search(r"(?:Given|Got) value: (.*)", message)
     if key and value:
         message = f"--{key[1].split('.')[-1].replace('_', '-')} cannot be {value[1]!r}"
+        if choices := re.search(r"Expected a typing.Literal\[(.*?)\]\. Got", str(error)):
+            message += f", but one of {choices[1]}"
     commands = "|".join(COMMANDS)  # They stand in front of the names of required values.
     return InputError(re.sub(rf"\b({commands})\.", "", message) + ": see --help")

@@ -56,8 +56,8 @@ class Folder:
         unchanged = state is not None and state["inputs"] == inputs
         if copy and not unchanged and (self.path / copy).exists():
             raise InputError(
-                f"{self.path / copy} is the copy of an earlier cleaning of these images, which have changed "
-                "since: give another folder"
+                f"{self.path / copy} is the copy of an earlier cleaning, whose images or labels were others: "
+                "give another folder"
             )
         claimed = {"job": job, "inputs": inputs}
         done = False

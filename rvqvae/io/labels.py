@@ -31,7 +31,7 @@ def read_labels(path: str | Path, names: Sequence[str]) -> dict[str, str]:
             )
     if unknown:
         raise InputError(
-            f"{path} has labels for {len(unknown):,} files that are not among the images: "
+            f"{path} labels what is not among the images, in {len(unknown):,} of its lines: "
             f"{some_of(list(map(repr, unknown)), NAMED)}: "
             "write paths as manifest.csv has them, or remove these lines"
         )

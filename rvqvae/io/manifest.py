@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import math
@@ -14,7 +15,7 @@ from typing import NamedTuple, cast, get_args
 import numpy as np
 
 from rvqvae.atomic import replacing, write_atomically, writing
-from rvqvae.errors import InputError
+from rvqvae.errors import InputError, some_of
 from rvqvae.io.ledger import Status
 from rvqvae.io.pictures import why
 from rvqvae.io.shards import is_shard
@@ -47,6 +48,8 @@ class Row(NamedTuple):
     """Of the label, 0..1, out of fold; nan if there is none."""
 
 
+NAMED = 3
+"""Missing files named in a line at most."""
 NEEDED = 7
 """Columns that every manifest has; earlier versions wrote no more."""
 
@@ -82,24 +85,29 @@ def read_table(path: str | Path, needed: Sequence[str], wanted: str) -> Iterator
     ``wanted`` says what table should be given. InputError, with the line, for a missing file, one of the
     ``needed`` columns that is missing, or damage.
     """
-    reader = csv.DictReader(StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.DictReader(StringIO(_text(path, wanted), newline=""), strict=True)
     try:
-        if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
-            raise InputError(f"{path} lacks the column {missing[0]!r}: {wanted}")
+        names = reader.fieldnames or ()
+        if missing := [name for name in needed if name not in names]:
+            found = next((f", and {mark!r} for commas" for mark in ";\t|" if mark in "".join(names)), "")
+            raise InputError(f"{path} lacks the column {missing[0]!r}{found}: {wanted}")
         for fields in reader:
             yield f"{path}, line {reader.line_num}", fields
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.reader.line_num}: {error}: repair this line") from error
 
 
-def read_text(path: str | Path) -> str:
+def _text(path: str | Path, wanted: str) -> str:
     """The text of a table; bytes that are no UTF-8 become surrogates. InputError if it cannot be read."""
     try:
         if (size := Path(path).stat().st_size) > MAX_BYTES:
             raise InputError(f"{path} has {size:,} bytes, above the limit of {MAX_BYTES:,}: split it")
-        return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+        content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {why(error)}: give a manifest.csv") from error
+        raise InputError(f"{path} cannot be read: {why(error)}: {wanted}") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path} is UTF-16 text: save it as UTF-8")
+    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def to_copy(rows: Iterable[Row]) -> list[Row]:
@@ -126,6 +134,12 @@ def copy_kept(rows: Iterable[Row], source: str | Path | Source, out: str | Path,
             _put(out / "clean.npz", _rows_as_npz(opened, kept))
             return len(kept)
         targets = [_target(out, row.path) for row in kept]
+        known = set(opened.names)
+        if missing := [repr(row.path) for row in kept if row.path not in known]:
+            raise InputError(
+                f"{opened.path} lacks {len(missing):,} of the {len(kept):,} images that the manifest keeps, "
+                f"{some_of(missing, NAMED)}: give the images that it was made of, or clean again"
+            )
         for row, target in zip(kept, targets, strict=True):
             content = _unchanged(opened, row)
             if link:

@@ -71,7 +71,7 @@ def open_source(path: str | Path | Source) -> Iterator[Source]:
         elif is_shard(path.name) and path.exists():
             source = _shard(path)
         elif path.exists():
-            raise InputError(f"{path} is neither {KINDS}")
+            raise InputError(f"{path} is neither {KINDS}: give one, such as the folder that holds it")
         else:
             raise FileNotFoundError
     except InputError:
@@ -84,7 +84,7 @@ def open_source(path: str | Path | Source) -> Iterator[Source]:
         if not source.names:
             held = "".join(f" {line}" for line in source.left_out.lines())
             raise InputError(
-                f"{path} holds no images: none of its files ends in "
+                f"{path} holds no images: give one with files that end in "
                 f"{', '.join(sorted({*SUFFIXES, *SHARDS}))}.{held}"
             )
         yield source
