@@ -55,8 +55,9 @@ class HuggingFace:
         def __init__(self, decode=True):
             self.decode = decode
 
-    def __init__(self, rows, decode=True):
-        self.rows, self.features = rows, {"label": object(), "picture": self.Image(decode)}
+    def __init__(self, rows, decode=True, columns=("label", "picture")):
+        features = {"label": object(), "picture": self.Image(decode)}
+        self.rows, self.features = rows, {name: features[name] for name in columns}
 
     def cast_column(self, name, feature):
         assert name == "picture" and not feature.decode
@@ -124,12 +125,17 @@ def test_a_missing_image_is_a_row(images, tmp_path):
         (iter([1]), "are no sequence"),
         ([np.zeros((8, 8), np.float64) + 7], "image 0 is float64"),
         (pd.DataFrame({"a": ["x.png"], "b": ["y"]}), "2 columns hold text"),
-        (HuggingFace([]), "too few|holds no images"),
+        (HuggingFace([]), "sequence of images is empty"),
+        ({"train": [1]}, "are no sequence.* such as its 'train'"),
+        (["none.png"], "none of the 1 image files can be read"),
+        (HuggingFace([None], columns=("label",)), "none of the columns label is of images"),
     ],
 )
 def test_what_is_no_set_of_images(given, message, tmp_path):
     with pytest.raises(InputError, match=message):
         rvqvae.clean(given, tmp_path / "out")
+    # So that the next call, with what was meant, is not refused for what this one left.
+    assert not list(tmp_path.iterdir())
 
 
 def test_fit_says_how_names_are_read():

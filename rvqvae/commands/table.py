@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
 from os import PathLike
@@ -51,11 +53,9 @@ def clean(
     from rvqvae.commands.clean import clean as run
     from rvqvae.io.manifest import read_manifest
 
-    out = Path(out)
-    sources: list[Any] | None = None
-    if not isinstance(images, str | PathLike):
-        images, sources = _as_files(images, column, out.with_name(f"{out.name}.images"))
-    run(Path(images), out, FitOptions(**options), copy=copy, link=link, no_train=not train, progress=progress)
+    out, chosen = Path(out), FitOptions(**options)
+    with _files_of(images, column, out) as (place, sources):
+        run(place, out, chosen, copy=copy, link=link, no_train=not train, progress=progress)
     rows = read_manifest(out / "manifest.csv")
     if not find_spec("pandas"):
         return rows
@@ -71,6 +71,25 @@ def clean(
 DIGITS = 7
 MISSING = b""
 """Of an image that is not there, so that it is an unreadable row, and not left out."""
+
+
+@contextmanager
+def _files_of(images: Any, column: str | None, out: Path) -> Iterator[tuple[Path, list[Any] | None]]:
+    """A place to read the images at, and what was given for each file, if that were not files of one place.
+
+    What was made for a cleaning that cannot be done is removed again.
+    """
+    if isinstance(images, str | PathLike):
+        yield Path(images), None
+        return
+    folder = out.with_name(f"{out.name}.images")
+    new = not folder.exists() and not out.exists()
+    try:
+        yield _as_files(images, column, folder)
+    except InputError:
+        if new and not out.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _as_files(images: Any, column: str | None, folder: Path) -> tuple[Path, list[Any]]:
@@ -91,6 +110,8 @@ def _as_files(images: Any, column: str | None, folder: Path) -> tuple[Path, list
             if not (folder / name).is_file() or (folder / name).read_bytes() != content:
                 (folder / name).write_bytes(content)
         wanted.add(name)
+    if not sources:
+        raise InputError("the sequence of images is empty: give a hundred or more")
     if extra := sorted(set(os.listdir(folder)) - wanted):
         raise InputError(
             f"{folder} holds {extra[0]!r}, which is not of these images: remove it, or give another out"
@@ -108,9 +129,10 @@ def _items(images: Any, column: str | None) -> Iterator[tuple[Any, Any]]:
     if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")) or isinstance(
         images, dict | bytes
     ):
+        part = f", such as its {next(iter(images))!r}" if isinstance(images, dict) and images else ""
         raise InputError(
             f"images of type {type(images).__name__} are no sequence: give a folder, paths, or a dataset "
-            "with __len__ and __getitem__"
+            f"with __len__ and __getitem__{part}"
         )
     rows: Sequence[Any] = images.tolist() if hasattr(images, "to_numpy") else images
     for i in range(len(rows)):
@@ -123,6 +145,8 @@ def _of_hugging_face(data: Any, column: str | None) -> Iterator[tuple[Any, Any]]
     """Of a Dataset: the files as they are, not decoded."""
     kinds = {name: type(feature).__name__ for name, feature in data.features.items()}
     name = column or next((name for name, kind in kinds.items() if kind == "Image"), None)
+    if name is None:
+        raise InputError(f"none of the columns {', '.join(kinds)} is of images: cast it to datasets.Image()")
     if name not in kinds:
         raise InputError(f"column={name!r} is none of {', '.join(kinds)}: name the one with the images")
     raw = data.cast_column(name, data.features[name].__class__(decode=False))
