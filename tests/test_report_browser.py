@@ -336,12 +336,14 @@ def test_there_is_no_tab_for_issues_without_any(visit):
 
 
 def test_what_cannot_be_looked_at_is_listed(visit):
-    page = visit(left_out={".txt": 12, ".db": 1, "hidden files": 3})
+    page = visit(left_out={".txt": 12, ".db": 1, "hidden files": 3, "system files": 1})
     open_tab(page, "unreadable")
     assert UNREADABLE.reason in page.inner_text("#grid") and UNREADABLE.path in page.inner_text("#grid")
     open_tab(page, "left")
     assert "12 files .txt" in page.inner_text("#grid") and "1 file .db" in page.inner_text("#grid")
-    assert "3 hidden files" in page.inner_text("#grid")
+    assert (
+        "3 hidden files" in page.inner_text("#grid") and "1 system file\n" in page.inner_text("#grid") + "\n"
+    )
     assert (
         visit(ROWS[:-2])
         .locator('[data-tab="left"], [data-tab="unreadable"], [data-tab="twins"]')

@@ -54,7 +54,10 @@ class LeftOut:
         """What is said on screen, with ``copied`` also of labels; nothing if nothing was left out."""
         if not self.counts:
             return []
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.as_json().items())
+        kinds = ", ".join(
+            f"{count:,} {kind.replace('files', 'file') if count == 1 else kind}"
+            for kind, count in self.as_json().items()
+        )
         lines = [f"Left out, as no images: {kinds}."]
         if self.counts[".heic"] + self.counts[".heif"]:
             lines.append("To read .heic and .heif, install the extra: rvqvae[heif].")

@@ -23,7 +23,7 @@ const TABS = {
     rows: () => columns.status.flatMap((status, row) => (status === "unreadable" ? [row] : [])), kind: "file",
     note: "Files with the name of an image that are damaged or hold none.",
   },
-  left: { rows: () => Object.keys(data.left_out), kind: "file", note: "Files that do not have the name of an image, by suffix." },
+  left: { rows: () => Object.keys(data.left_out), kind: "suffix", note: "Files that do not have the name of an image, by suffix." },
   some: { rows: () => selected, kind: "card", note: "The images that you drew around on the map." },
   all: { rows: () => ranked, kind: "card", note: "Every image that could be read, each once." },
 };
@@ -111,8 +111,9 @@ function paintPair(card, row) {
 
 // By suffix, or in words such as "hidden files".
 function leftOut(kind) {
-  const files = data.left_out[kind];
-  return kind.startsWith(".") ? `${number(files)} ${files === 1 ? "file" : "files"} ${shown(kind)}` : `${number(files)} ${shown(kind)}`;
+  const count = data.left_out[kind];
+  const words = kind.startsWith(".") ? `files ${shown(kind)}` : shown(kind);
+  return `${number(count)} ${count === 1 ? words.replace("files", "file") : words}`;
 }
 
 function fillFile(card, item) {
@@ -127,6 +128,7 @@ const KINDS = {
   card: { template: "card", least: 168, height: (width) => width + (flawed.length ? 128 : 108), fill: fillCard, paint: paintCard },
   pair: { template: "pair", least: 340, height: (width) => width / 2 + 120, fill: fillPair, paint: paintPair },
   file: { template: "file", least: 300, height: () => 148, fill: fillFile, paint: () => {} },
+  suffix: { template: "file", least: 220, height: () => 80, fill: fillFile, paint: () => {} },
 };
 const grid = new Grid($("grid"), KINDS);
 const currentRow = () => grid.items[grid.current];
@@ -269,7 +271,7 @@ function undo() {
   }
   say(`Undone: ${what.length > 1 ? `${number(what.length)} images` : nameOf(what[0])}`);
   const index = grid.items.indexOf(what[0]);
-  if (index >= 0 && TABS[tab].kind !== "file" && !questionInSight()) grid.goTo(index);
+  if (index >= 0 && KINDS[TABS[tab].kind].template !== "file" && !questionInSight()) grid.goTo(index);
 }
 
 function toggleHeat(index) {

@@ -77,5 +77,5 @@ function toggleViewedHeat() {
 
 function closeViewer() {
   viewer.close();
-  if (grid.current >= 0 && TABS[tab].kind !== "file") grid.goTo(grid.current);
+  if (grid.current >= 0 && KINDS[TABS[tab].kind].template !== "file") grid.goTo(grid.current);
 }
