@@ -1,5 +1,7 @@
 """The learned metric: what it is fitted to, and that it tells kinds apart."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -26,7 +28,7 @@ def domains():
 
 
 def fitted(domains, kinds=KINDS):
-    return Metric.fit([[Scatter.of(x, kinds)] * len(DIRECTIONS) for x in domains])
+    return Metric.fit([reduce(Scatter.plus, [Scatter.of(x, kinds) for x in domains])] * len(DIRECTIONS))
 
 
 def test_a_kind_varies_equally_in_all_directions(domains, monkeypatch):
@@ -64,6 +66,17 @@ def test_domains_of_one_kind_say_nothing_of_the_variance_within(domains):
     lone = Scatter.of(100 * domains[0], np.zeros(100, int))
     assert not lone.within.any() and np.allclose(lone.moment, 1e4 * domains[0].T @ domains[0] / 100)
     assert Scatter.of(domains[0], np.arange(100)).within.max() == 0  # fewer than FEWEST of each
+
+
+def test_a_domain_that_is_taken_away_leaves_no_trace(domains):
+    every = [Scatter.of(x, KINDS) for x in domains]
+    without = reduce(Scatter.plus, every).plus(every[1], -1)
+    expected = fitted([domains[0], domains[2]])
+    apart = [Metric.fit([without] * len(DIRECTIONS)), expected, fitted(domains)]
+    lengths = [np.square((domains[1] - m.means[0]) @ m.axes[0]).sum(1) for m in apart]
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-4)
+    assert lengths[0] != pytest.approx(lengths[2], rel=1e-2)
+    assert (without.domains, without.varied) == (2, 2)
 
 
 def test_what_is_saved_is_loaded(domains, tmp_path):

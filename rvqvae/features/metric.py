@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 from rvqvae.features.pretrained import unit_rows
 
@@ -39,7 +40,7 @@ Views = Sequence[NDArray[np.generic]]
 
 
 class Scatter(NamedTuple):
-    """Statistics of one view, (N, d), of one domain, that the metric is computed from."""
+    """Sums over domains, each counting alike, of what the metric needs to know of one view, (N, d)."""
 
     mean: Floats
     """(d,)"""
@@ -47,17 +48,30 @@ class Scatter(NamedTuple):
     """(d, d) mean of the outer products of rows."""
     within: Floats
     """(d, d) covariance within a kind, the mean of all kinds; 0 for a domain of fewer than two."""
+    domains: int
+    varied: int
+    """Domains of two kinds or more."""
 
     @classmethod
     def of(cls, view: NDArray[np.generic], kinds: NDArray[np.integer]) -> Scatter:
-        """Of a ``view`` (N, d) whose rows are of the ``kinds`` (N,)."""
+        """Of one domain: a ``view`` (N, d) whose rows are of the ``kinds`` (N,)."""
         x = np.asarray(view, np.float64)
         parts = [x[kinds == kind] for kind in np.unique(kinds) if (kinds == kind).sum() >= FEWEST]
         within = np.zeros((x.shape[1], x.shape[1]))
         if len(parts) > 1:
             centred = np.concatenate([(part - part.mean(0)) / np.sqrt(len(part) - 1) for part in parts])
             within = centred.T @ centred / len(parts)
-        return cls(x.mean(0), x.T @ x / len(x), within)
+        return cls(x.mean(0), x.T @ x / len(x), within, 1, int(len(parts) > 1))
+
+    def plus(self, other: Scatter, times: int = 1) -> Scatter:
+        """With the domains of ``other``; ``times=-1`` takes them away."""
+        return Scatter(
+            self.mean + times * other.mean,
+            self.moment + times * other.moment,
+            self.within + times * other.within,
+            self.domains + times * other.domains,
+            self.varied + times * other.varied,
+        )
 
 
 class Metric(NamedTuple):
@@ -76,15 +90,14 @@ class Metric(NamedTuple):
         return mapped
 
     @classmethod
-    def fit(cls, domains: Sequence[Sequence[Scatter]]) -> Metric:
-        """From the scatters of each view of each domain; every domain counts alike."""
+    def fit(cls, views: Sequence[Scatter]) -> Metric:
+        """From the scatter of each view over many domains."""
         means, axes = [], []
-        for scatters, k in zip(zip(*domains, strict=True), DIRECTIONS, strict=True):
-            mean = np.mean([s.mean for s in scatters], 0)
-            total = np.mean([s.moment for s in scatters], 0) - np.outer(mean, mean)
-            basis = np.linalg.eigh(total)[1][:, ::-1][:, :k]
-            within = np.mean([s.within for s in scatters if s.within.any()], 0)
-            variances, turn = np.linalg.eigh(basis.T @ within @ basis)
+        for view, k in zip(views, DIRECTIONS, strict=True):
+            mean, d = view.mean / view.domains, len(view.mean)
+            total = view.moment / view.domains - np.outer(mean, mean)
+            basis = eigh(total, subset_by_index=(max(0, d - k), d - 1))[1][:, ::-1]
+            variances, turn = np.linalg.eigh(basis.T @ (view.within / view.varied) @ basis)
             scale = np.sqrt(np.maximum(variances, 0) + RIDGE * variances.mean())
             means.append(mean.astype(np.float32))
             axes.append((basis @ turn / scale).astype(np.float32))
