@@ -13,8 +13,8 @@ patch distances at 64 pixels, learned "same source" of two groups; with the metr
 how the first's log odds are spread over the set and which neighbours cross each cut (at .8 % thrown out .35
 left in for .34), absolute distances where domains, not kinds, vary equally (.40 for .41 at 1 %), trees beside
 the judge (.40), 18 more domains painted by rule, from noise to mosaics, to learn from (.36 for .34: worse),
-and 23 or 28 real ones (no better on listed sets: pipelines/README.md); log odds averaged along neighbours, and
-a contrastive network's view (no difference).
+and 23 or 28 real ones (no better on listed sets: pipelines/README.md), log odds averaged along neighbours,
+and the view of a network that learned contrastively (no difference).
 """
 
 from __future__ import annotations
