@@ -64,7 +64,7 @@ def load_reference(inliers: Labelled, outliers: Labelled, samples: int) -> Refer
     others = outliers[0][rng.permutation(len(outliers[0]))]
     judge = InlierClassifier.fit(images[::2], others[::2], steps=STEPS)
     judge.test(images[1::2], others[1::2])
-    reader = Classifier.fit([images[::2][kinds[::2] == kind] for kind in np.unique(kinds)], steps=STEPS)
+    reader = Classifier.fit([images[::2][kinds[::2] == kind] for kind in np.unique(kinds[::2])], steps=STEPS)
     shown = images[:samples]
     return Reference(shown, extract_features(shown), judge, reader)
 
