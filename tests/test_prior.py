@@ -389,7 +389,7 @@ def test_a_loss_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         GatedPixelCNN,
         "log_prob",
-        lambda self, codes, labels: torch.full((len(codes),), math.nan, requires_grad=True),
+        lambda self, codes, labels, told: torch.full((len(codes),), math.nan, requires_grad=True),
     )
     with pytest.raises(
         InputError, match=r"loss is nan at batch 1 of 1, learning rate .*; lower the learning rate"
