@@ -246,3 +246,47 @@ def test_flatten():
     flat = flatten(nested)
     assert flat["a.b.c"] == 1 and flat["path"] == "x" and flat["none"] is None
     assert flat["list"] == "[1, 2]" and flat["model.channels"] == 8
+
+
+def view_of(client) -> tuple[dict, dict]:
+    """Tags of the experiment, and the saved view that its page offers."""
+    tags = client.get_experiment_by_name("study").tags
+    return tags, json.loads(json.loads(tags["mlflow.sharedViewState.figures"])["state"])
+
+
+def test_the_page_has_a_view_of_what_runs_differ_in(tmp_path):
+    with tracker(tmp_path / "run") as run:
+        for method, score in (("ours", 0.9), ("theirs", 0.8)):
+            with run.child(method, {"method": method, "seed": 0}) as child:
+                child.metrics({"loss": score}, step=3)
+                child.metrics({"AUROC (mean)": score, "error": 0.5})
+        run.metrics({"ours.AUROC": 0.9})
+    client = client_of(tmp_path / "run")
+    tags, view = view_of(client)
+    assert view["selectedColumns"] == ["params.`method`", "metrics.`AUROC mean`"]
+    assert view["orderByKey"] == "params.`method`"
+    number = client.get_experiment_by_name("study").experiment_id
+    named = {run.info.run_name for run in client.search_runs([number], view["searchFilter"])}
+    assert named == {"ours", "theirs"}
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert f"#/experiments/{number}/runs?" in tags["mlflow.note.content"]
+
+    client.set_experiment_tag(number, "mlflow.note.content", "mine")
+    with tracker(tmp_path / "other", params={"seed": 1}) as run:
+        run.metrics({"AUROC (mean)": 0.7})
+    tags, view = view_of(client)
+    assert tags["mlflow.note.content"] == "mine"
+    assert view["selectedColumns"] == ["params.`method`", "params.`seed`", "metrics.`AUROC mean`"]
+    assert "searchFilter" not in view
+
+
+def test_a_view_that_somebody_else_saved_is_no_hindrance(tmp_path):
+    with tracker(tmp_path / "run") as run:
+        run.metrics({"loss": 1})
+    client = client_of(tmp_path / "run")
+    number = client.get_experiment_by_name("study").experiment_id
+    for content in ("deflate;xyz", '{"state": "[]"}', '{"state": "{\\"selectedColumns\\": [1]}"}'):
+        client.set_experiment_tag(number, "mlflow.sharedViewState.figures", content)
+        with tracker(tmp_path / "run") as run:
+            run.metrics({"loss": 2} | {f"{i}" * 200: i for i in range(9)})
+        assert view_of(client)[1]["selectedColumns"] == ["params.`seed`", "metrics.`loss`"]

@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,7 @@ from filelock import FileLock
 
 from rvqvae.atomic import replacing, write_atomically
 from rvqvae.errors import InputError
+from rvqvae.tracking.view import MODELS, write_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,6 +115,8 @@ class Tracker:
             ]
             for start in range(0, len(entries), _METRICS_PER_BATCH):
                 client.log_batch(run_id, metrics=entries[start : start + _METRICS_PER_BATCH])
+            if step is None:
+                self._store.figures |= dict.fromkeys(entry.key for entry in entries)
 
         self._send(log)
 
@@ -170,6 +173,8 @@ class Tracker:
         status = _status(error)
         self._record(status)
         self._send(lambda client, run_id: client.set_terminated(run_id, status))
+        if self.parent is None:
+            self._send(lambda client, _: write_view(client, self._store.experiment_id, self._store.figures))
 
     def _start(self, client: MlflowClient, old_run_id: str | None) -> str:
         from mlflow.entities import Param
@@ -223,6 +228,8 @@ class _Store:
         self.uri: str | None = None
         """URI of the store, without user name and password."""
         self.experiment_id = ""
+        self.figures: dict[str, None] = {}
+        """Keys of the metrics that were logged without a step, in that order."""
         self._experiment = experiment
         self._client: MlflowClient | None = None
         self._untried = enabled
@@ -281,14 +288,11 @@ class _Store:
 
         found = client.get_experiment_by_name(self._experiment)
         if found is None:
-            try:
-                self.experiment_id = client.create_experiment(self._experiment, artifact_location=artifacts)
-                return client
-            except MlflowException:
-                found = client.get_experiment_by_name(self._experiment)
-                if found is None:
-                    raise
-                # otherwise another run was faster
+            with suppress(MlflowException):  # Another run may have been faster.
+                client.create_experiment(self._experiment, artifact_location=artifacts, tags=MODELS)
+            found = client.get_experiment_by_name(self._experiment)
+            if found is None:
+                raise MlflowException(f"the experiment {self._experiment!r} cannot be made")
         self.experiment_id = found.experiment_id
         return client
 
