@@ -1,1 +1,1 @@
-"""Runs in MLflow, the view that its page has of them, and served models: the only room that imports mlflow."""
+"""Runs in MLflow, the view that its page has of them, and serving: the only room that imports mlflow."""
