@@ -23,10 +23,10 @@ class Settings:
     """One experiment."""
 
     inliers: str = "mnist"
-    """Data set that the inliers come from: mnist, fashion_mnist, or a .npz with x uint8 (N, H, W) or
-    (N, H, W, 3) and their kinds y (N,), of which one image in three is held out."""
+    """What the inliers come from: mnist, fashion_mnist, flower or china (tiles of a photograph each),
+    or a .npz with x uint8 (N, H, W) or (N, H, W, 3) and their kinds y (N,), one image in three held out."""
     outliers: str = "fashion_mnist"
-    """Data set that the outliers come from; a .npz is brought to the inliers' size and colours."""
+    """What the outliers come from; they are brought to the inliers' size and colours."""
     side: int | None = None
     """Height and width that all images are brought to, 8 to 256; null takes the inliers' own."""
     rate: float = 0.3
