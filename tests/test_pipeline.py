@@ -112,6 +112,9 @@ def test_domains_of_a_file_take_the_inliers_form_and_hold_a_third_out(tmp_path):
     assert sorted(found) == list(range(30))
     np.testing.assert_array_equal(np.concatenate([y, kinds]), np.array(found) % 3)
     assert [len(half[0]) for half in outliers] == [6, 3] and outliers.training[0].shape[1:] == (3, 12, 16)
+    tiles = pair(str(icons), "flower", None).outliers
+    assert tiles.training[0].shape == tiles.held_out[0].shape == (1000, 3, 12, 16)
+    assert not set(map(bytes, tiles.training[0])) & set(map(bytes, tiles.held_out[0]))
     small = pair(str(digits), str(icons), None, side=8)
     assert small.inliers.training[0].shape == (6, 1, 8, 8) and small.outliers.held_out[0].shape[1:] == (
         1,
