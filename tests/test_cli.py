@@ -94,13 +94,14 @@ for words, heavy in {helped}:
     assert all(f"  {name}  " in result.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("given", [None, "ACTIVE"])
-def test_threads_wait_without_spinning_unless_told_to(given, monkeypatch, tmp_path):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+@pytest.mark.parametrize("given", [None, "2"])
+@pytest.mark.parametrize(("name", "usual"), [("OMP_WAIT_POLICY", "PASSIVE"), ("OPENBLAS_NUM_THREADS", "1")])
+def test_threads_wait_without_spinning_unless_told_to(name, usual, given, monkeypatch, tmp_path):
+    monkeypatch.delenv(name, raising=False)
     if given:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+        monkeypatch.setenv(name, given)
     assert run("clean", tmp_path / "nothing", "--out", tmp_path / "out") == 2
-    assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")
+    assert os.environ[name] == (given or usual)
 
 
 def test_examples_can_be_parsed():

@@ -21,8 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 2 for bad input and 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     verbose = "--verbose" in arguments
-    # Before torch is loaded: threads that wait by spinning took four times the CPU time beside other work.
+    # Before numpy and torch are loaded: threads that wait by spinning take up to four times the CPU time
+    # beside other work, and those of OpenBLAS cannot wait otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         call = parse(arguments)
         function = function_of(call.command)
