@@ -169,6 +169,16 @@ def test_label_studio_s_tasks_begin_with_the_most_doubtful(cleaned, photos, tmp_
     assert all(f'value="{choice}"' in path.with_suffix(".xml").read_text() for (choice,) in choices)
 
 
+def test_what_opens_the_tasks_can_be_pasted_into_a_shell(cleaned, photos, tmp_path, capsys):
+    (tmp_path / "my photos").mkdir()
+    (tmp_path / "my photos" / "set").symlink_to(photos)
+    words = ["--to", "label-studio", "--images", str(tmp_path / "my photos" / "set")]
+    assert main(["export", str(cleaned[1]), *words, "--out", str(tmp_path / "tasks.json")]) == 0
+    assert f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={tmp_path}/my photos'" in capsys.readouterr().out.replace(
+        "ROOT='", "ROOT="
+    )
+
+
 def test_datalab_s_issues(cleaned, tmp_path):
     table = pd.read_csv(exported(cleaned, tmp_path, "datalab", "issues.csv"))
     assert table.is_outlier_issue.sum() == 3 and table.outlier_score.between(0, 1).sum() == N

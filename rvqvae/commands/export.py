@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
@@ -101,7 +102,8 @@ def export(
         results: folder that rvqvae clean made; to onnx, also that of a model
         out: file to write
         to: the tool
-        images: where the images are now, by default where they were when they were cleaned
+        images: where the images are now, by default where they were when they were cleaned; to onnx, some to
+            compare both on, by default drawn ones only
 
     Raises:
         InputError: for a folder that holds no cleaning, for images in no folder, for a model that cannot be
@@ -238,7 +240,7 @@ def _label_studio(found: Results, out: Path) -> str:
     interface.write_text(LABELS, encoding="utf-8")
     return (
         f"LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true "
-        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={found.images.parent} label-studio; "
+        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={shlex.quote(str(found.images.parent))} label-studio; "
         f"the labelling interface is {interface}"
     )
 
