@@ -287,3 +287,20 @@ def test_a_shell_completes_commands_and_their_flags():
     code = "import sys; from rvqvae.commands.main import main; main(['--print_completion=shtab-bash'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "label-studio" in done.stdout and "--no-train" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("words", [["--print_completion=shtab-zsh"], ["contaminate"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words, tmp_path):
+    if words == ["contaminate"]:
+        rng = np.random.default_rng(0)
+        for name in ("a", "b"):
+            np.savez(tmp_path / f"{name}.npz", x=rng.integers(0, 256, (20, 8, 8), np.uint8))
+        places = [str(tmp_path / name) for name in ("a.npz", "b.npz", "out")]
+        words = [*words, *places[:2], "--out", places[2], "--rate", "0.2"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as pipe:
+        command = [sys.executable, "-m", "rvqvae", *words]
+        ran = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert ran.returncode == 141
+    assert not [line for line in ran.stderr.splitlines() if "ipe" in line]

@@ -16,9 +16,12 @@ from rvqvae.commands.lines import plain
 from rvqvae.errors import InputError
 from rvqvae.progress import Progress
 
+BROKEN_PIPE = 128 + 13
+"""Exit status of what SIGPIPE ends, in a shell."""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit status is 2 for bad input and 130 after Ctrl-C."""
+    """Run one command; the exit status is 2 for bad input, 130 after Ctrl-C, BROKEN_PIPE if nobody reads."""
     arguments = sys.argv[1:] if arguments is None else arguments
     verbose = "--verbose" in arguments
     # Before numpy and torch are loaded: threads that wait by spinning take up to four times the CPU time
@@ -32,6 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
             given = {"progress": progress, "command": shlex.join(["rvqvae", *arguments])}
             taken = given.keys() & inspect.signature(function).parameters.keys()
             done = function(**call.values, **{name: given[name] for name in taken})
+        if call.json:
+            print(json.dumps(plain(done), allow_nan=False))
+        elif not call.quiet:
+            for line in done.lines():
+                print(_one_line(line))
+        sys.stdout.flush()
+    except BrokenPipeError:  # Whoever reads has seen enough, as head has; what is left has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except InputError as error:
         if verbose:
             traceback.print_exc()
@@ -41,11 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"{place}{error.strerror or error}: make room, or give another place", 2)
     except KeyboardInterrupt:
         return _fail("interrupted: the same command continues", 130)
-    if call.json:
-        print(json.dumps(plain(done), allow_nan=False))
-    elif not call.quiet:
-        for line in done.lines():
-            print(_one_line(line))
     return 0
 
 
