@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import re
 from types import SimpleNamespace
 
@@ -200,3 +201,24 @@ def test_a_cleaning_is_prepared(tmp_path):
     heat = heat_maps(found, estimator)
     assert len(heat) == 60 and heat[7].shape == (18, 24)
     assert review(found, estimator, tmp_path / "photos.zip", tmp_path / "out").originals is None
+
+
+@pytest.mark.parametrize(
+    ("command", "learn"),
+    [
+        (
+            "rvqvae clean 'my photos' --out o --labels l.csv --ask --answers old.csv --json",
+            "rvqvae clean 'my photos' --out o --labels l.csv --answers reviewed.csv --copy",
+        ),
+        (
+            "rvqvae clean p --out o --link --answers=a.csv",
+            "rvqvae clean p --out o --link --answers reviewed.csv",
+        ),
+        ("", ""),
+        ("python job.py", ""),
+        ("rvqvae clean it's", ""),
+    ],
+)
+def test_the_page_says_what_to_type_to_learn(tmp_path, command, learn):
+    page = html.unescape(write(tmp_path / "report.html", command=command))
+    assert f'<code class="command">{learn or "rvqvae clean <span>--answers"}' in page

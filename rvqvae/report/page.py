@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -25,6 +26,8 @@ from rvqvae.membership import answers as rule
 from rvqvae.membership.answers import Answers, Quantised
 from rvqvae.report.pictures import INLINE, Pictures, heat_uri, inline_sheet, make_sheets, write_sheet
 
+ONCE = ("--ask", "--json", "--quiet", "--verbose")
+"""Flags of a command that are not repeated."""
 VERDICTS = {
     "clean": "This set looks clean: about {rate} of the images may not belong",
     "contaminated": "About {rate} of these images do not belong",
@@ -146,6 +149,7 @@ def _write(path: Path, data: dict[str, Any], summary: Mapping[str, Any]) -> None
         interval=interval_text(summary["contamination_interval"]),
         counts={"found": summary["images"], **{name: summary[name] for name in COUNTS}},
         details=_flat(summary),
+        learn=_learn(str(summary.get("command", ""))),
         data=_json(data),
         style=style,
         style_hash=_csp_hash(style),
@@ -269,6 +273,27 @@ def _percent(share: float | None) -> str:
     if share is None or math.isnan(share):
         return "unknown"
     return f"{100 * share:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+
+
+def _learn(command: str) -> str:
+    """What to type to learn from an exported list, with the options of the ``command`` that made the page.
+
+    Empty for what is no such command.
+    """
+    try:
+        words = iter(shlex.split(command))
+    except ValueError:  # A quote that does not end.
+        return ""
+    if (next(words, ""), next(words, "")) != ("rvqvae", "clean"):
+        return ""
+    kept = ["rvqvae", "clean"]
+    for word in words:
+        if word == "--answers":
+            next(words, "")
+        elif word not in ONCE and not word.startswith("--answers="):
+            kept.append(word)
+    copying = [] if {"--copy", "--link"} & {*kept} else ["--copy"]
+    return shlex.join([*kept, "--answers", "reviewed.csv", *copying])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
