@@ -73,14 +73,15 @@ def export_scorer(
     batches = np.split(shown, [1, *range(BATCH, len(shown), BATCH)])
     theirs = [session.run(["log_odds"], {"images": batch})[0] for batch in batches]
     apart = np.abs(np.concatenate(theirs) - ours) / np.maximum(np.abs(ours), 1)
-    worst = int(np.argmax(apart))
+    worst, given = int(np.argmax(apart)), 0 if images is None else min(len(images), COMPARED)
     if not apart[worst] <= LIMIT:
+        drawn = worst >= given
         raise InputError(
-            f"{out} was not written: of image {worst} of {len(shown):,} compared, ONNX Runtime's log odds "
-            f"differ by {apart[worst]:.2g}, above {LIMIT:g}: use the model folder, or report this"
+            f"{out} was not written: of {'drawn' if drawn else 'given'} image {worst - given * drawn}, ONNX "
+            f"Runtime's log odds differ by {apart[worst]:.3g}, above {LIMIT:g}: "
+            f"{'draw others with another seed, ' if drawn else ''}use the model folder, or report this"
         )
     write_atomically(out, content)
-    given = 0 if images is None else min(len(images), COMPARED)
     return given, len(shown) - given, float(apart[worst])
 
 

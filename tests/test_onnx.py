@@ -65,8 +65,11 @@ def test_what_differs_is_not_left(grey, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(room, "BEND", 0.71)
     out = tmp_path / "a.onnx"
     assert main(["export", str(grey[0]), "--to", "onnx", "--out", str(out), "--quiet"]) == 2
-    assert "log odds differ by" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "of drawn image " in said and "log odds differ by" in said and "another seed" in said
     assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"of given image \d+, .* above 0.0001: use the model folder"):
+        export_scorer(RobustVQVAE.load(grey[0]), out, grey[1][:8])
 
 
 def test_a_command_a_file_of_another_version_and_no_onnx(grey, tmp_path, monkeypatch, capsys):
