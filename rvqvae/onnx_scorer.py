@@ -319,7 +319,7 @@ class _Answers(_Held):
         self.asked = any([*inquiry.said.parts.values(), *inquiry.said.samples.values()])
         if self.asked:
             learned = inquiry.learned(cut)
-            self.cut, self.length = cut, inquiry.space.length
+            self.cut, self.length, self.excess = cut, inquiry.space.length, learned.excess
             self.hold("centre", inquiry.space.centre)
             self.hold("basis", learned.basis)
             self.hold("weights", learned.weights)
@@ -331,7 +331,8 @@ class _Answers(_Held):
         centred = z - self.centre
         wide = (_squared(centred, self.basis) / (-2 * self.length**2)).exp()
         kernel = short * wide**4 + long * wide + line / self.length**2 * (centred @ self.basis.T)
-        return (log_odds - self.cut).clamp(-LARGEST, LARGEST) + kernel @ self.weights + self.cut
+        moved = (log_odds - self.cut).clamp(-LARGEST, LARGEST) + kernel @ self.weights
+        return moved - self.excess + self.cut
 
 
 def _unit_rows(x: Tensor) -> Tensor:

