@@ -81,10 +81,9 @@ def run_seed(
         show(f"judge and features, seed {seed}", 0)
         found = detect(mixture.images, seed=seed)
         start = Membership(found.judged.log_odds - found.cut)
-    epochs = settings.train.epochs + settings.train.sharpen + settings.prior.epochs
     for name, path in paths.items():
         if name in rows:
-            show(f"{name}, seed {seed}", epochs if name != "real" else 0)
+            show(f"{name}, seed {seed}", settings.passes if name != "real" else 0)
             continue
         show(f"{name}, seed {seed}", 0)
         if name == "real":
@@ -123,8 +122,7 @@ def run(settings: Settings, console: Console) -> None:
     )
     with parent, progress:
         parent.artifact(out / "config.yaml")
-        epochs = settings.train.epochs + settings.train.sharpen + settings.prior.epochs
-        task = progress.add_task("start", total=len(settings.seeds) * len(settings.methods) * epochs)
+        task = progress.add_task("start", total=len(settings.seeds) * len(settings.methods) * settings.passes)
 
         def show(description: str, advance: int) -> None:
             progress.update(task, advance=advance, description=description or None)

@@ -112,6 +112,11 @@ class TrainConfig:
         check_whole("sharpen", self.sharpen, 0)
         check_choice("membership", self.membership, ("robust", "literal", "all"))
 
+    @property
+    def passes(self) -> int:
+        """All passes, those that sharpen too."""
+        return self.epochs + self.sharpen
+
 
 @dataclass(frozen=True)
 class PriorConfig:

@@ -192,7 +192,7 @@ class RobustVQVAE(Asking, OutlierMixin, SampleEstimator):
         fitted = fit(
             few, model, train, seed=self._seed_, start=Membership(self.offset_ - self.scores_[learned]),
             contamination=_share(self.contamination),
-            on_epoch=lambda done, _: tell("train", done, train.epochs + train.sharpen),
+            on_epoch=lambda done, _: tell("train", done, train.passes),
             directory=None if self.directory is None else Path(self.directory),
             device=usable_device(self.device),
         )  # fmt: skip

@@ -77,6 +77,11 @@ class Settings:
         return [self.seed] if isinstance(self.seed, int) else self.seed
 
     @property
+    def passes(self) -> int:
+        """Of one method, over its data."""
+        return self.train.passes + self.prior.epochs
+
+    @property
     def rows(self) -> tuple[str, ...]:
         """Rows of the table: real images first."""
         return ("real", *self.methods)

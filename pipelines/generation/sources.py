@@ -14,8 +14,6 @@ from rvqvae.io.arrays import as_nchw
 
 HELD_OUT = 3
 """One in so many images of a domain, which is smaller than MNIST."""
-
-
 TILES = 1000
 """Parts of a photograph in each half."""
 

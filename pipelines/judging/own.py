@@ -21,7 +21,7 @@ from pipelines.judging.cases import Case, Decision
 from pipelines.judging.review import Review, User
 from pipelines.train_judge import Table, read_table
 from rvqvae import RobustVQVAE, detector
-from rvqvae.config import ModelConfig, TrainConfig, usual_batch, usual_epochs
+from rvqvae.config import ModelConfig, training_for
 from rvqvae.errors import InputError
 from rvqvae.membership import Judge, Membership
 from rvqvae.membership.linear import FOLDS
@@ -85,8 +85,7 @@ def codebooks_alone(case: Case, user: User, asked: Review, leave_out: bool) -> I
 
 def _trained(case: Case, leave_out: bool) -> tuple[RobustVQVAE, Fitted]:
     """As `RobustVQVAE.fit` trains by default, from the judge's sets."""
-    shape = case.samples.shape[1:]
-    usual = TrainConfig(epochs=usual_epochs(len(case.samples), shape), batch_size=usual_batch(shape))
+    usual = training_for("usual", len(case.samples), case.samples.shape[1:], None)
     with measured(case, leave_out):
         est = RobustVQVAE(epochs=0, random_state=case.seed).fit(case.samples)
     start = Membership(est.offset_ - est.scores_)
